@@ -1,0 +1,15 @@
+//! The world outside, behind small traits: disk, clock and randomness.
+//!
+//! Every other crate takes these as arguments, so that the same code runs against the real machine and against a
+//! simulated one that forgets, tears, fails and fills up. Nothing else may call the operating system for them;
+//! `clippy.toml` holds the ban.
+
+mod clock;
+mod disk;
+mod random;
+mod real_disk;
+
+pub use clock::{Clock, Monotonic, SystemClock};
+pub use disk::{Disk, DiskFile, Entry, OpenMode};
+pub use random::{Rng, SystemRng};
+pub use real_disk::{DirectoryLock, RealDisk};

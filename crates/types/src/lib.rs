@@ -1,0 +1,16 @@
+//! Plain values that every part of Quorate speaks in: revisions, ids, key ranges, stored records, log entries.
+//!
+//! Nothing here does I/O, reads a clock or knows the wire protocol beyond the one message that is also the
+//! stored form, `mvccpb.KeyValue` ([`Record`]).
+
+mod id;
+mod key_range;
+mod log_entry;
+mod record;
+mod revision;
+
+pub use id::{ClusterId, Index, LeaseId, MemberId, Term};
+pub use key_range::{KeyRange, RangeEnd};
+pub use log_entry::{EntryKind, HardState, LogEntry};
+pub use record::{Record, RecordMeta, put_varint, varint_len};
+pub use revision::{ParseRevisionError, Revision, RowKey};
