@@ -105,13 +105,8 @@ impl DirectoryLock {
     /// # Errors
     /// If the lock file cannot be opened or locked for another reason.
     pub fn acquire(dir: &Path, name: &str) -> io::Result<Option<DirectoryLock>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(dir.join(name))?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(name))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(DirectoryLock { _file: file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
