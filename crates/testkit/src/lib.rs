@@ -1,1 +1,5 @@
-//! Not written yet.
+//! What tests and benchmarks share.
+//!
+//! - [`grpc`]: a lean gRPC client that reports exactly what a server sent.
+
+pub mod grpc;

@@ -1,0 +1,167 @@
+//! One connection and the calls on it.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Uri};
+use prost::Message;
+use tokio::net::TcpStream;
+
+use super::frame::frame;
+use super::stream::{Incoming, Outgoing, Stream};
+use super::{RawRequest, RawResponse, Status};
+
+/// Request metadata: lower-case names and values that need not be text.
+pub type Metadata<'a> = &'a [(&'static str, &'a [u8])];
+
+/// How much the server may send before the client has read it.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectOptions {
+    pub stream_window_bytes: u32,
+    pub connection_window_bytes: u32,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> ConnectOptions {
+        ConnectOptions { stream_window_bytes: 4 << 20, connection_window_bytes: 64 << 20 }
+    }
+}
+
+/// A connection to one server. Clones share it; it closes when the last clone and the last stream are gone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    requests: SendRequest<Bytes>,
+    authority: Authority,
+}
+
+impl Client {
+    /// Connects in clear text.
+    ///
+    /// # Errors
+    /// A transport status if nobody listens there or the HTTP/2 handshake cannot be sent.
+    pub async fn connect(address: SocketAddr) -> Result<Client, Status> {
+        Client::connect_with(address, ConnectOptions::default()).await
+    }
+
+    /// As [`Client::connect`], with windows of the caller's choice.
+    pub async fn connect_with(address: SocketAddr, options: ConnectOptions) -> Result<Client, Status> {
+        let socket = TcpStream::connect(address).await.map_err(Status::transport)?;
+        socket.set_nodelay(true).map_err(Status::transport)?;
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_window_size(options.stream_window_bytes)
+            .initial_connection_window_size(options.connection_window_bytes)
+            .max_frame_size(1 << 20)
+            .max_send_buffer_size(4 << 20)
+            .enable_push(false)
+            .handshake(socket)
+            .await
+            .map_err(Status::transport)?;
+        // Its outcome reaches every call that was on the connection; nobody else needs it.
+        tokio::spawn(async move { connection.await.ok() });
+        let authority = Authority::try_from(address.to_string()).expect("an address is an authority");
+        Ok(Client { requests, authority })
+    }
+
+    /// Calls `path` (`/package.Service/Method`) and waits for its one answer.
+    pub async fn unary<Res: Message + Default>(
+        &self,
+        path: &'static str,
+        request: &impl Message,
+    ) -> Result<Res, Status> {
+        self.unary_with(path, &[], request).await
+    }
+
+    /// As [`Client::unary`], with request metadata.
+    pub async fn unary_with<Res: Message + Default>(
+        &self,
+        path: &'static str,
+        metadata: Metadata<'_>,
+        request: &impl Message,
+    ) -> Result<Res, Status> {
+        let answer = self.call(path, metadata, frame(request)).await?;
+        Res::decode(answer).map_err(Status::transport)
+    }
+
+    /// Sends `body`, already framed (see [`super::frame()`]), and returns the bytes of the one message in the answer.
+    /// The cheapest call: nothing is encoded or decoded.
+    pub async fn call(&self, path: &'static str, metadata: Metadata<'_>, body: Bytes) -> Result<Bytes, Status> {
+        let (response, mut sending) = self.open(path, metadata).await?;
+        sending.send_data(body, true).map_err(Status::transport)?;
+        let mut incoming: Incoming = Incoming::new(response);
+        let Some(answer) = incoming.next_bytes().await? else {
+            return Err(Status::transport("success without a message"));
+        };
+        match incoming.next_bytes().await? {
+            None => Ok(answer),
+            Some(_) => Err(Status::transport("more than one message in a unary answer")),
+        }
+    }
+
+    /// Sends one request, half-closes, and leaves the answers to be read one by one.
+    pub async fn server_stream<Res: Message + Default>(
+        &self,
+        path: &'static str,
+        request: &impl Message,
+    ) -> Result<Incoming<Res>, Status> {
+        let (response, mut sending) = self.open(path, &[]).await?;
+        sending.send_data(frame(request), true).map_err(Status::transport)?;
+        Ok(Incoming::new(response))
+    }
+
+    /// Opens a stream on which both sides talk. Returns before the server has answered anything.
+    pub async fn stream<Req: Message, Res: Message + Default>(
+        &self,
+        path: &'static str,
+        metadata: Metadata<'_>,
+    ) -> Result<Stream<Req, Res>, Status> {
+        let (response, sending) = self.open(path, metadata).await?;
+        Ok(Stream { outgoing: Outgoing::new(sending), incoming: Incoming::new(response) })
+    }
+
+    /// Sends a request exactly as given, proper gRPC or not, and returns all that came back.
+    pub async fn raw(&self, request: RawRequest) -> Result<RawResponse, Status> {
+        let body = request.body.clone();
+        let (response, mut sending) = self.send(request.into_http(&self.authority)?, body.is_empty()).await?;
+        if !body.is_empty() {
+            sending.send_data(body, true).map_err(Status::transport)?;
+        }
+        RawResponse::read(response).await
+    }
+
+    async fn open(
+        &self,
+        path: &'static str,
+        metadata: Metadata<'_>,
+    ) -> Result<(ResponseFuture, h2::SendStream<Bytes>), Status> {
+        let mut headers = HeaderMap::with_capacity(2 + metadata.len());
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        for (name, value) in metadata {
+            let value = HeaderValue::from_bytes(value).map_err(Status::transport)?;
+            headers.append(HeaderName::from_static(name), value);
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri(&self.authority, PathAndQuery::from_static(path));
+        *request.headers_mut() = headers;
+        self.send(request, false).await
+    }
+
+    async fn send(&self, request: Request<()>, end: bool) -> Result<(ResponseFuture, h2::SendStream<Bytes>), Status> {
+        let mut requests = self.requests.clone();
+        poll_fn(|context| requests.poll_ready(context)).await.map_err(Status::transport)?;
+        requests.send_request(request, end).map_err(Status::transport)
+    }
+}
+
+pub(super) fn uri(authority: &Authority, path: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority.clone());
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).expect("scheme, authority and path make a URI")
+}
