@@ -8,8 +8,10 @@ mod clock;
 mod disk;
 mod random;
 mod real_disk;
+mod sim_disk;
 
 pub use clock::{Clock, Monotonic, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, OpenMode};
 pub use random::{Rng, SystemRng};
 pub use real_disk::{DirectoryLock, RealDisk};
+pub use sim_disk::{DiskOperation, Fault, SECTOR, SimDisk, Survival};
