@@ -57,9 +57,6 @@ pub struct Lessor {
     options: LessorOptions,
     leases: HashMap<LeaseId, Lease>,
     primary: Option<Primary>,
-    /// Granted while primary, by applied entries, which know no time: they get a deadline at the next call that
-    /// brings `now`. So a deadline may come a little late, never early.
-    undated: Vec<LeaseId>,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +69,7 @@ struct Lease {
 impl Lessor {
     /// No leases; not primary.
     pub fn new(options: LessorOptions) -> Lessor {
-        Lessor { options, leases: HashMap::new(), primary: None, undated: Vec::new() }
+        Lessor { options, leases: HashMap::new(), primary: None }
     }
 
     /// Takes the leases back from storage. Their keys are attached by the caller, which reads the keys anyway.
@@ -88,11 +85,12 @@ impl Lessor {
 
     // What applied entries do.
 
-    /// Makes a lease; negative ids are fine. Returns what to store, with the time to live it really has.
+    /// Makes a lease; negative ids are fine. Returns what to store, with the time to live it really has. `now` only
+    /// sets this member's own deadline.
     ///
     /// # Errors
     /// [`GrantError`]; nothing has changed then.
-    pub fn grant(&mut self, id: LeaseId, ttl: i64) -> Result<StoredLease, GrantError> {
+    pub fn grant(&mut self, id: LeaseId, ttl: i64, now: Monotonic) -> Result<StoredLease, GrantError> {
         if id == LeaseId::NONE {
             return Err(GrantError::NoId);
         }
@@ -104,8 +102,9 @@ impl Lessor {
         }
         let ttl = ttl.max(self.options.ttl_min);
         self.leases.insert(id, Lease { ttl, ..Lease::default() });
-        if self.primary.is_some() {
-            self.undated.push(id);
+        if let Some(primary) = &mut self.primary {
+            let deadline = now.plus(seconds(ttl));
+            primary.set(id, deadline, self.options.first_checkpoint(now, deadline));
         }
         Ok(StoredLease { id, ttl, remaining_ttl: 0 })
     }
@@ -176,8 +175,7 @@ impl Lessor {
     }
 
     /// How a lease stands at `now`; `None` if there is no such lease.
-    pub fn time_to_live(&mut self, id: LeaseId, now: Monotonic) -> Option<TimeToLive> {
-        self.date(now);
+    pub fn time_to_live(&self, id: LeaseId, now: Monotonic) -> Option<TimeToLive> {
         let lease = self.leases.get(&id)?;
         let remaining = |deadline: Monotonic| deadline.since(now).as_secs() as i64;
         let deadline = self.primary.as_ref().and_then(|primary| primary.deadline(id));
@@ -202,25 +200,11 @@ impl Lessor {
         }
         primary.spread();
         self.primary = Some(primary);
-        self.undated.clear();
     }
 
     /// Forgets all deadlines: another member leads.
     pub fn demote(&mut self) {
         self.primary = None;
-        self.undated.clear();
-    }
-
-    /// Gives leases granted since the last call their deadlines. The other calls that bring `now` do it too; calling
-    /// it after each applied batch makes the deadlines exact.
-    pub fn date(&mut self, now: Monotonic) {
-        let Some(primary) = &mut self.primary else { return };
-        for id in self.undated.drain(..) {
-            // Revoked since.
-            let Some(lease) = self.leases.get(&id) else { continue };
-            let deadline = now.plus(seconds(lease.ttl));
-            primary.set(id, deadline, self.options.first_checkpoint(now, deadline));
-        }
     }
 
     /// Gives a lease its full time from `now`.
@@ -228,10 +212,9 @@ impl Lessor {
     /// # Errors
     /// [`RenewError`]; nothing has changed then. A lapsed lease is not renewed: it may be gone on other members.
     pub fn renew(&mut self, id: LeaseId, now: Monotonic) -> Result<Renewal, RenewError> {
-        self.date(now);
         let primary = self.primary.as_mut().ok_or(RenewError::NotPrimary)?;
         let lease = self.leases.get(&id).ok_or(RenewError::NotFound)?;
-        if primary.deadline(id).expect("every lease of a primary is dated") <= now {
+        if primary.deadline(id).expect("a primary knows the deadline of every lease") <= now {
             return Err(RenewError::Expired);
         }
         let deadline = now.plus(seconds(lease.ttl));
@@ -242,14 +225,12 @@ impl Lessor {
     /// Up to `max` leases whose time is over at `now`, the longest overdue first, to be revoked through the log. One
     /// that is still there three seconds later is reported again. Empty where this member is not primary.
     pub fn expired(&mut self, now: Monotonic, max: usize) -> Vec<LeaseId> {
-        self.date(now);
         self.primary.as_mut().map(|primary| primary.take_lapsed(now, RETRY, max)).unwrap_or_default()
     }
 
     /// Up to `max` leases that are due for a checkpoint at `now`, with their remaining seconds (rounded up), to be
     /// sent through the log. Empty where this member is not primary.
     pub fn checkpoints(&mut self, now: Monotonic, max: usize) -> Vec<(LeaseId, i64)> {
-        self.date(now);
         let (Some(primary), Some(interval)) = (&mut self.primary, self.options.checkpoint_interval) else {
             return Vec::new();
         };

@@ -11,8 +11,6 @@ use types::LeaseId;
 const LAPSES_PER_SECOND_MAX: usize = 750;
 
 /// Deadlines of every lease, and two queues over them.
-///
-/// Every lease of the lessor is either here or in the lessor's list of leases that still wait for a deadline.
 #[derive(Debug, Default)]
 pub(crate) struct Primary {
     times: HashMap<LeaseId, Times>,

@@ -6,6 +6,8 @@ use super::*;
 
 const OPTIONS: LessorOptions = LessorOptions { ttl_min: 2, checkpoint_interval: Some(Duration::from_secs(300)) };
 
+const NOW: Monotonic = Monotonic(Duration::ZERO);
+
 fn at(seconds: u64) -> Monotonic {
     Monotonic(Duration::from_secs(seconds))
 }
@@ -20,18 +22,18 @@ fn primary() -> Lessor {
 fn grant_raises_short_times_and_refuses_long_ones_and_taken_ids() {
     let mut lessor = Lessor::new(OPTIONS);
     let granted = |id, ttl| StoredLease { id: LeaseId(id), ttl, remaining_ttl: 0 };
-    assert_eq!(lessor.grant(LeaseId(7), -5), Ok(granted(7, 2)));
-    assert_eq!(lessor.grant(LeaseId(-1), TTL_MAX), Ok(granted(-1, TTL_MAX)));
-    assert_eq!(lessor.grant(LeaseId(8), TTL_MAX + 1), Err(GrantError::TtlTooLarge));
-    assert_eq!(lessor.grant(LeaseId(7), TTL_MAX + 1), Err(GrantError::TtlTooLarge));
-    assert_eq!(lessor.grant(LeaseId(7), 10), Err(GrantError::Exists));
-    assert_eq!(lessor.grant(LeaseId::NONE, 10), Err(GrantError::NoId));
+    assert_eq!(lessor.grant(LeaseId(7), -5, NOW), Ok(granted(7, 2)));
+    assert_eq!(lessor.grant(LeaseId(-1), TTL_MAX, NOW), Ok(granted(-1, TTL_MAX)));
+    assert_eq!(lessor.grant(LeaseId(8), TTL_MAX + 1, NOW), Err(GrantError::TtlTooLarge));
+    assert_eq!(lessor.grant(LeaseId(7), TTL_MAX + 1, NOW), Err(GrantError::TtlTooLarge));
+    assert_eq!(lessor.grant(LeaseId(7), 10, NOW), Err(GrantError::Exists));
+    assert_eq!(lessor.grant(LeaseId::NONE, 10, NOW), Err(GrantError::NoId));
 }
 
 #[test]
 fn revoke_returns_the_keys_in_order() {
     let mut lessor = Lessor::new(OPTIONS);
-    lessor.grant(LeaseId(1), 10).unwrap();
+    lessor.grant(LeaseId(1), 10, NOW).unwrap();
     for key in [b"b", b"c", b"a"] {
         lessor.attach(key, LeaseId::NONE, LeaseId(1));
     }
@@ -43,7 +45,7 @@ fn revoke_returns_the_keys_in_order() {
 #[test]
 fn a_lapsed_lease_is_reported_again_until_it_is_revoked_and_cannot_be_renewed() {
     let mut lessor = primary();
-    lessor.grant(LeaseId(1), 10).unwrap();
+    lessor.grant(LeaseId(1), 10, NOW).unwrap();
     assert_eq!(lessor.expired(at(0), 10), []);
     assert_eq!(lessor.expired(at(9), 10), []);
     assert_eq!(lessor.expired(at(10), 10), [LeaseId(1)]);
@@ -59,9 +61,8 @@ fn a_lapsed_lease_is_reported_again_until_it_is_revoked_and_cannot_be_renewed() 
 fn expired_leases_come_in_order_of_their_deadlines_and_bounded() {
     let mut lessor = primary();
     for (id, ttl) in [(1, 30), (2, 10), (3, 20)] {
-        lessor.grant(LeaseId(id), ttl).unwrap();
+        lessor.grant(LeaseId(id), ttl, NOW).unwrap();
     }
-    lessor.date(at(0));
     assert_eq!(lessor.leases(), [LeaseId(2), LeaseId(3), LeaseId(1)]);
     assert_eq!(lessor.expired(at(60), 2), [LeaseId(2), LeaseId(3)]);
     assert_eq!(lessor.expired(at(60), 2), [LeaseId(1)]);
@@ -70,7 +71,7 @@ fn expired_leases_come_in_order_of_their_deadlines_and_bounded() {
 #[test]
 fn only_the_primary_knows_times() {
     let mut lessor = Lessor::new(OPTIONS);
-    lessor.grant(LeaseId(1), 10).unwrap();
+    lessor.grant(LeaseId(1), 10, NOW).unwrap();
     assert_eq!(lessor.renew(LeaseId(1), at(0)), Err(RenewError::NotPrimary));
     assert_eq!(lessor.expired(at(1000), 10), []);
     let unknown = TimeToLive { granted_ttl: 10, remaining_ttl: None };
@@ -85,7 +86,7 @@ fn only_the_primary_knows_times() {
 #[test]
 fn a_new_primary_starts_from_the_checkpoint() {
     let mut lessor = Lessor::new(OPTIONS);
-    lessor.grant(LeaseId(1), 600).unwrap();
+    lessor.grant(LeaseId(1), 600, NOW).unwrap();
     let stored = StoredLease { id: LeaseId(1), ttl: 600, remaining_ttl: 90 };
     assert_eq!(lessor.checkpoint(LeaseId(1), 90), Some(stored));
     assert_eq!(lessor.checkpoint(LeaseId(2), 90), None);
@@ -100,9 +101,8 @@ fn a_new_primary_starts_from_the_checkpoint() {
 #[test]
 fn long_leases_are_checkpointed_every_interval() {
     let mut lessor = primary();
-    lessor.grant(LeaseId(1), 1000).unwrap();
-    lessor.grant(LeaseId(2), 200).unwrap();
-    lessor.date(at(0));
+    lessor.grant(LeaseId(1), 1000, NOW).unwrap();
+    lessor.grant(LeaseId(2), 200, NOW).unwrap();
     assert_eq!(lessor.checkpoints(at(299), 10), []);
     assert_eq!(lessor.checkpoints(at(300), 10), [(LeaseId(1), 700)]);
     assert_eq!(lessor.checkpoints(at(300), 10), []);
@@ -161,12 +161,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Grant(id, ttl) => {
-                    let granted = lessor.grant(LeaseId(id), ttl).map(|lease| lease.ttl);
-                    lessor.date(at(now));
-                    if model.leases.contains_key(&id) {
-                        prop_assert_eq!(granted, Err(GrantError::Exists));
-                    } else {
-                        prop_assert_eq!(granted, Ok(ttl.max(2)));
+                    let granted = lessor.grant(LeaseId(id), ttl, at(now)).map(|lease| lease.ttl);
+                    let exists = model.leases.contains_key(&id);
+                    prop_assert_eq!(granted, if exists { Err(GrantError::Exists) } else { Ok(ttl.max(2)) });
+                    if !exists {
                         model.leases.insert(id, (ttl.max(2), 0));
                         if model.primary {
                             model.deadlines.insert(id, now + ttl.max(2) as u64);
