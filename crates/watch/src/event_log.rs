@@ -87,7 +87,7 @@ impl EventLog {
         self.watched.load(Ordering::Acquire)
     }
 
-    /// Adds the events of the next revisions, ascending and without a gap.
+    /// Adds the events of the next revisions, ascending; those that are left out are as if skipped.
     ///
     /// Call it after the store itself shows these revisions to readers (a hub may ask for them as history at once) and
     /// before the writes are answered: a watch that a client creates after its write was answered must not see it.
@@ -100,10 +100,6 @@ impl EventLog {
                 return;
             }
             for events in batch {
-                if events.revision != state.revision + 1 {
-                    // The apply thread spared itself the events in between.
-                    state.skip_to(events.revision - 1);
-                }
                 state.push(events);
             }
             state.trim(self.limits);
@@ -187,7 +183,11 @@ impl State {
     }
 
     fn push(&mut self, events: RevisionEvents) {
-        debug_assert_eq!(events.revision, self.revision + 1, "published revisions have no gap");
+        assert!(events.revision > self.revision, "revision {} was published before", events.revision);
+        if events.revision != self.revision + 1 {
+            // The apply thread spared itself the events in between.
+            self.skip_to(events.revision - 1);
+        }
         let bytes = events.held_bytes();
         self.revision = events.revision;
         self.held_bytes += bytes;

@@ -148,19 +148,9 @@ impl Hub {
     }
 
     /// Creates a watcher. The answer, also to a request that cannot be met, is queued in the stream.
-    pub fn create(&mut self, stream: StreamId, request: CreateRequest, now: Monotonic) {
+    pub fn create(&mut self, stream: StreamId, request: &CreateRequest, now: Monotonic) {
         let Some(held) = self.streams.get_mut(stream.0) else { return };
-        let range = own_range(&request.range);
-        let refusal = if request.start_revision < 0 {
-            Some(NEGATIVE_START)
-        } else if range.is_empty() {
-            Some(EMPTY_RANGE)
-        } else if request.watch_id != 0 && held.watchers.contains_key(&request.watch_id) {
-            Some(DUPLICATE_ID)
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
+        if let Some(reason) = reason_to_refuse(held, request) {
             return self.refuse(stream, reason);
         }
         let id = if request.watch_id == 0 { held.choose_id() } else { request.watch_id };
@@ -183,7 +173,7 @@ impl Hub {
             active: false,
             progress_due: None,
             start: request.start_revision,
-            range,
+            range: own_range(&request.range),
         });
         if let Some(held) = self.streams.get_mut(stream.0) {
             held.watchers.insert(id, watcher);
@@ -198,6 +188,7 @@ impl Hub {
 
     /// Answers a create request that the caller refuses, permission being denied, say.
     pub fn refuse(&mut self, stream: StreamId, reason: &str) {
+        self.advance();
         let message = Message {
             watch_id: NO_WATCHER,
             revision: self.current(),
@@ -214,6 +205,7 @@ impl Hub {
         let Some(held) = self.streams.get_mut(stream.0) else { return };
         let Some(watcher) = held.watchers.remove(&watch_id) else { return };
         self.remove_watcher(watcher);
+        self.advance();
         let revision = self.current();
         self.queue(stream.0, Message { watch_id, revision, canceled: true, ..Message::default() });
     }
@@ -340,6 +332,17 @@ fn wake(stream: &mut Stream, id: StreamId, ready: &mut Vec<StreamId>) {
         stream.polled = true;
         ready.push(id);
     }
+}
+
+fn reason_to_refuse(stream: &Stream, request: &CreateRequest) -> Option<&'static str> {
+    if request.start_revision < 0 {
+        return Some(NEGATIVE_START);
+    }
+    if own_range(&request.range).is_empty() {
+        return Some(EMPTY_RANGE);
+    }
+    let is_taken = request.watch_id != 0 && stream.watchers.contains_key(&request.watch_id);
+    is_taken.then_some(DUPLICATE_ID)
 }
 
 /// The range with key bytes of its own, so that a long-lived watcher does not keep the request's buffer. The lowest key

@@ -31,7 +31,7 @@
 //!
 //! // On the worker, per gRPC stream: requests go in as they come (while `!hub.is_congested(stream)`).
 //! let stream = hub.open_stream();
-//! hub.create(stream, CreateRequest { start_revision: 4, ..CreateRequest::new(KeyRange::prefix(b"a")) }, now);
+//! hub.create(stream, &CreateRequest { start_revision: 4, ..CreateRequest::new(KeyRange::prefix(b"a")) }, now);
 //!
 //! // On the apply thread, once a batch: after the store shows the revisions, before the writes are answered.
 //! let change = |revision: i64| {
