@@ -1,1 +1,48 @@
-//! Not written yet.
+//! The replicated state machine: one committed entry in; new state, a response and events out.
+//!
+//! What always holds
+//! - Applying is deterministic and total. The same entries give the same rows, replies and events on every member,
+//!   however they are cut into batches; an entry that cannot be carried out, or not even be read, has an error as its
+//!   result and changes nothing. Only a broken disk or a damaged store stops the member ([`MachineError`]).
+//! - A request happens wholly or not at all: whatever can refuse it is checked before the first change is made.
+//! - What entries changed is staged for the backend together with their index, before readers can see it. A restart
+//!   goes on at the staged index and skips what is applied already.
+//!
+//! Knows nothing of clocks, tasks, sockets or raft. `now` is passed through to the leases, whose deadlines are this
+//! member's own and no part of the replicated state. Replies carry the encoded response message without its header,
+//! which only the front end can fill in.
+//!
+//! The parts: [`Machine`] is owned by the apply thread; [`Shared`] is what other threads read; [`validate`] is what a
+//! front end checks before it proposes; the `*_reply` functions answer what need not go through the log.
+
+mod alarms;
+mod compare;
+mod cost;
+mod error;
+mod execute;
+mod key_spans;
+mod kv;
+mod leases;
+mod machine;
+mod members;
+mod query;
+mod read;
+mod reply;
+mod restore;
+mod shared;
+mod txn;
+pub mod validate;
+mod wire;
+
+pub use alarms::{Alarm, Alarms};
+pub use cost::{lease_grant_cost, put_cost, txn_cost};
+pub use error::{ApplyError, Failure, MachineError, RequestError};
+pub use machine::{Applied, Machine, MachineOptions};
+pub use members::{VoterChange, encode_conf_change};
+pub use read::{
+    NotPrimary, alarms_reply, hash_kv_reply, is_read_only, leases_reply, members_reply, range_reply,
+    time_to_live_reply, txn_reply,
+};
+pub use reply::{Body, RangeBody, Reply};
+pub use restore::bootstrap;
+pub use shared::Shared;

@@ -12,6 +12,7 @@
 
 mod change;
 mod identity;
+mod log_form;
 mod member;
 mod membership;
 pub mod rows;
@@ -19,6 +20,7 @@ mod version;
 
 pub use change::{Change, MembershipError};
 pub use identity::{cluster_id, member_id};
+pub use log_form::LoggedChange;
 pub use member::{Attributes, Member};
 pub use membership::{ConfState, Membership};
 pub use version::{ClusterVersion, Downgrade, ParseVersionError};

@@ -1,0 +1,173 @@
+//! Answers that need not go through the log.
+//!
+//! Whether the state is fresh enough (a linearizable read waits for its read index first) is the caller's business.
+//! As in etcd 3.5.30, the alarm CORRUPT does not stop reads.
+
+use api::etcdserverpb::request_op::Request;
+use api::etcdserverpb::{
+    AlarmRequest, HashKvRequest, HashKvResponse, LeaseLeasesResponse, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, RangeRequest, RequestOp, TxnRequest,
+};
+use bytes::{Bytes, BytesMut};
+use env::Monotonic;
+use mvcc::{MvccError, RangeQuery, RangeResult, View};
+use prost::Message;
+use thiserror::Error;
+use types::{LeaseId, Record, RecordMeta};
+
+use crate::compare::State;
+use crate::error::{ApplyError, Failure, RequestError};
+use crate::kv;
+use crate::members;
+use crate::query::range_query;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::txn::{Readable, branch, choose_path, put_range, put_succeeded};
+
+/// Only the leader knows how long leases have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a primary lessor")]
+pub struct NotPrimary;
+
+/// Reads a range. The keys are encoded later, by whoever sends the answer.
+///
+/// # Errors
+/// A revision that is compacted or not there yet, an empty key, unknown sort options; or the store is broken.
+pub fn range_reply(view: &View, range: &RangeRequest) -> Result<Reply, Failure> {
+    kv::check_key(&range.key)?;
+    Ok(Reply::range(view.range(&range_query(range)?)?))
+}
+
+/// Whether a transaction only reads, so that [`txn_reply`] can answer it. One with a nested transaction counts as
+/// writing, as in etcd.
+pub fn is_read_only(txn: &TxnRequest) -> bool {
+    let is_range = |op: &RequestOp| matches!(op.request, Some(Request::RequestRange(_)));
+    txn.success.iter().chain(&txn.failure).all(is_range)
+}
+
+/// Carries out a transaction that only reads ([`is_read_only`]). Everything in it is read at one revision.
+///
+/// # Errors
+/// As [`range_reply`]; and [`RequestError::EmptyOperation`] if it is not read-only after all.
+pub fn txn_reply(view: &View, txn: &TxnRequest) -> Result<Reply, Failure> {
+    loop {
+        let revision = view.revision();
+        let result = txn_at(&Pinned { view, revision }, txn);
+        // A compaction may have overtaken the revision meanwhile; reads of single keys do not notice.
+        if view.compacted() <= revision {
+            return result;
+        }
+    }
+}
+
+fn txn_at(state: &Pinned<'_>, txn: &TxnRequest) -> Result<Reply, Failure> {
+    let path = choose_path(state, txn)?;
+    let readable = Readable { compacted: state.view.compacted(), current: state.revision };
+    let mut queries = Vec::new();
+    for op in branch(txn, path.succeeded) {
+        let Some(Request::RequestRange(range)) = &op.request else { return Err(RequestError::EmptyOperation.into()) };
+        kv::check_key(&range.key)?;
+        queries.push(range_query(range)?);
+        readable.check(range)?;
+    }
+    let mut body = BytesMut::new();
+    put_succeeded(&mut body, path.succeeded);
+    for query in queries {
+        put_range(&mut body, state.revision, state.range(query)?)?;
+    }
+    Ok(Reply::encoded(state.revision, body))
+}
+
+/// The store as it is at one revision.
+struct Pinned<'v> {
+    view: &'v View,
+    revision: i64,
+}
+
+impl State for Pinned<'_> {
+    fn meta(&self, key: &[u8]) -> Result<Option<RecordMeta>, MvccError> {
+        Ok(self.record(key)?.map(|record| record.meta()))
+    }
+
+    fn record(&self, key: &[u8]) -> Result<Option<Record>, MvccError> {
+        self.view.get_at(key, self.revision)
+    }
+
+    fn range(&self, mut query: RangeQuery) -> Result<RangeResult, MvccError> {
+        if query.revision <= 0 {
+            query.revision = self.revision;
+        }
+        self.view.range(&query)
+    }
+}
+
+/// How a lease stands; an unknown one has a time to live of -1.
+///
+/// # Errors
+/// On members that do not lead.
+pub fn time_to_live_reply(
+    shared: &Shared,
+    request: &LeaseTimeToLiveRequest,
+    now: Monotonic,
+) -> Result<Reply, NotPrimary> {
+    let revision = shared.view().revision();
+    let id = LeaseId(request.id);
+    let mut response = LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..LeaseTimeToLiveResponse::default() };
+    {
+        let lessor = shared.lessor().lock();
+        if !lessor.is_primary() {
+            return Err(NotPrimary);
+        }
+        if let Some(found) = lessor.time_to_live(id, now) {
+            response.ttl = found.remaining_ttl.ok_or(NotPrimary)?;
+            response.granted_ttl = found.granted_ttl;
+            if request.keys {
+                response.keys = lessor.keys(id).into_iter().flatten().map(Bytes::copy_from_slice).collect();
+            }
+        }
+    }
+    Ok(encoded(revision, &response))
+}
+
+/// Every lease, the one that lapses first in front.
+pub fn leases_reply(shared: &Shared) -> Reply {
+    let revision = shared.view().revision();
+    let leases = shared.lessor().lock().leases();
+    let leases = leases.into_iter().map(|id| LeaseStatus { id: id.0 }).collect();
+    encoded(revision, &LeaseLeasesResponse { header: None, leases })
+}
+
+/// The alarms that are raised.
+///
+/// # Errors
+/// An unknown type is asked for.
+pub fn alarms_reply(shared: &Shared, request: &AlarmRequest) -> Result<Reply, ApplyError> {
+    Ok(Reply::encoded(shared.view().revision(), shared.alarms().list(request)?))
+}
+
+/// The members. Answers about the cluster have no revision.
+pub fn members_reply(shared: &Shared) -> Reply {
+    Reply::encoded(0, members::list(&shared.membership()))
+}
+
+/// The hash of all key-values up to a revision; 0 is the current one.
+///
+/// # Errors
+/// A revision that is compacted or not there yet; or the store is broken.
+pub fn hash_kv_reply(view: &View, request: &HashKvRequest) -> Result<Reply, Failure> {
+    let revision = view.revision();
+    let hash = view.hash_kv(request.revision)?;
+    let response = HashKvResponse {
+        header: None,
+        hash: hash.hash,
+        compact_revision: hash.compact_revision,
+        hash_revision: hash.hash_revision,
+    };
+    Ok(encoded(revision, &response))
+}
+
+fn encoded(revision: i64, response: &impl Message) -> Reply {
+    let mut body = BytesMut::with_capacity(response.encoded_len());
+    response.encode(&mut body).expect("a BytesMut grows as needed");
+    Reply::encoded(revision, body)
+}
