@@ -202,10 +202,10 @@ impl Hub {
 
     /// Ends a watcher on the client's request; an unknown id is passed over.
     pub fn cancel(&mut self, stream: StreamId, watch_id: i64) {
+        self.advance();
         let Some(held) = self.streams.get_mut(stream.0) else { return };
         let Some(watcher) = held.watchers.remove(&watch_id) else { return };
         self.remove_watcher(watcher);
-        self.advance();
         let revision = self.current();
         self.queue(stream.0, Message { watch_id, revision, canceled: true, ..Message::default() });
     }

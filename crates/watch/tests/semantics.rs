@@ -27,8 +27,8 @@ impl Setup {
         Setup { store, hub, stream }
     }
 
-    fn create(&mut self, request: CreateRequest) {
-        self.hub.create(self.stream, &request, START);
+    fn create(&mut self, request: &CreateRequest) {
+        self.hub.create(self.stream, request, START);
     }
 
     fn commit<const N: usize>(&mut self, ops: [Op; N]) {
@@ -61,7 +61,7 @@ fn range(start: &'static str, end: &'static str) -> KeyRange {
 fn created_comes_first_and_events_follow_from_the_next_revision() {
     let mut t = Setup::new();
     t.commit([put("a", "1")]);
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.commit([put("a", "2")]);
     t.commit([put("b", "2")]);
     t.expect(["0@2 created", "0@3 put a=2 ^3"]);
@@ -71,21 +71,21 @@ fn created_comes_first_and_events_follow_from_the_next_revision() {
 fn chosen_ids_count_up_and_skip_those_in_use() {
     let mut t = Setup::new();
     for watch_id in [0, 1, 0, 5, 0] {
-        t.create(CreateRequest { watch_id, ..watch(key("a")) });
+        t.create(&CreateRequest { watch_id, ..watch(key("a")) });
     }
     t.expect(["0@1 created", "1@1 created", "2@1 created", "5@1 created", "3@1 created"]);
     t.hub.cancel(t.stream, 0);
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.expect(["0@1 canceled", "4@1 created"]);
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.expect(["6@1 created"]);
 }
 
 #[test]
 fn duplicate_id_is_refused_and_the_holder_lives_on() {
     let mut t = Setup::new();
-    t.create(CreateRequest { watch_id: 3, ..watch(key("a")) });
-    t.create(CreateRequest { watch_id: 3, ..watch(key("b")) });
+    t.create(&CreateRequest { watch_id: 3, ..watch(key("a")) });
+    t.create(&CreateRequest { watch_id: 3, ..watch(key("b")) });
     t.commit([put("a", "1"), put("b", "1")]);
     t.expect([
         "3@1 created",
@@ -97,9 +97,9 @@ fn duplicate_id_is_refused_and_the_holder_lives_on() {
 #[test]
 fn cancelled_id_may_be_given_again() {
     let mut t = Setup::new();
-    t.create(CreateRequest { watch_id: 3, ..watch(key("a")) });
+    t.create(&CreateRequest { watch_id: 3, ..watch(key("a")) });
     t.hub.cancel(t.stream, 3);
-    t.create(CreateRequest { watch_id: 3, ..watch(key("b")) });
+    t.create(&CreateRequest { watch_id: 3, ..watch(key("b")) });
     t.commit([put("a", "1"), put("b", "1")]);
     t.expect(["3@1 created", "3@1 canceled", "3@1 created", "3@2 put b=1 ^2"]);
 }
@@ -107,8 +107,8 @@ fn cancelled_id_may_be_given_again() {
 #[test]
 fn empty_range_is_refused() {
     let mut t = Setup::new();
-    t.create(watch(range("b", "a")));
-    t.create(watch(range("b", "b")));
+    t.create(&watch(range("b", "a")));
+    t.create(&watch(range("b", "b")));
     let refused = "-1@1 created canceled reason=\"mvcc: watcher range is empty\"";
     t.expect([refused, refused]);
     assert_eq!(t.hub.counts().watchers, 0);
@@ -117,15 +117,15 @@ fn empty_range_is_refused() {
 #[test]
 fn negative_start_is_refused() {
     let mut t = Setup::new();
-    t.create(watch_from(key("a"), -1));
+    t.create(&watch_from(key("a"), -1));
     t.expect(["-1@1 created canceled reason=\"etcdserver: mvcc: required revision has been compacted\""]);
 }
 
 #[test]
 fn cancel_of_a_refused_watch_leaves_others_alone() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
-    t.create(watch(range("b", "a")));
+    t.create(&watch(key("a")));
+    t.create(&watch(range("b", "a")));
     t.hub.cancel(t.stream, -1);
     t.commit([put("a", "1")]);
     assert_eq!(t.output().last().map(String::as_str), Some("0@2 put a=1 ^2"));
@@ -135,7 +135,7 @@ fn cancel_of_a_refused_watch_leaves_others_alone() {
 fn refusal_by_the_caller_keeps_the_stream() {
     let mut t = Setup::new();
     t.hub.refuse(t.stream, "no");
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.expect(["-1@1 created canceled reason=\"no\"", "0@1 created"]);
 }
 
@@ -150,11 +150,11 @@ fn refusal_on_an_idle_hub_bears_the_current_revision() {
 #[test]
 fn range_ends_have_their_wire_meaning() {
     let mut t = Setup::new();
-    t.create(watch(range("b", "")));
-    t.create(watch(range("b", "d")));
-    t.create(watch(range("c", "\0")));
-    t.create(watch(range("", "")));
-    t.create(watch(range("", "\0")));
+    t.create(&watch(range("b", "")));
+    t.create(&watch(range("b", "d")));
+    t.create(&watch(range("c", "\0")));
+    t.create(&watch(range("", "")));
+    t.create(&watch(range("", "\0")));
     t.output();
     for name in ["\0", "b", "c", "d"] {
         t.commit([put(name, "")]);
@@ -180,7 +180,7 @@ fn range_ends_have_their_wire_meaning() {
 #[test]
 fn cancel_answers_live_ids_only() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.hub.cancel(t.stream, 0);
     t.hub.cancel(t.stream, 0);
     t.hub.cancel(t.stream, 9);
@@ -191,7 +191,7 @@ fn cancel_answers_live_ids_only() {
 #[test]
 fn one_response_a_revision_with_all_its_events_in_order() {
     let mut t = Setup::new();
-    t.create(watch(prefix("a")));
+    t.create(&watch(prefix("a")));
     t.commit([put("a2", "x"), put("b", "x"), put("a1", "x")]);
     t.commit([put("a1", "y"), delete("a2")]);
     t.expect(["0@1 created", "0@2 put a2=x ^2, put a1=x ^2", "0@3 put a1=y ^3, delete a2 ^3"]);
@@ -203,7 +203,7 @@ fn past_start_replays_history_then_goes_on_live() {
     for value in ["1", "2", "3"] {
         t.commit([put("a", value)]);
     }
-    t.create(watch_from(key("a"), 3));
+    t.create(&watch_from(key("a"), 3));
     t.expect(["0@4 created", "0@4 put a=2 ^3, put a=3 ^4"]);
     t.commit([put("a", "4")]);
     t.expect(["0@5 put a=4 ^5"]);
@@ -214,7 +214,7 @@ fn past_start_replays_history_then_goes_on_live() {
 fn writes_during_a_load_come_after_it_once() {
     let mut t = Setup::new();
     t.commit([put("a", "1")]);
-    t.create(watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 2));
     let Next::Load(load) = t.hub.next_message(t.stream) else { panic!("history is needed") };
     t.expect(["0@2 created"]);
     let loaded = t.store.load(&load, 1000);
@@ -231,7 +231,7 @@ fn long_history_comes_a_thousand_revisions_at_a_time() {
     for _ in 0..2500 {
         t.store.commit([put("a", "x")]);
     }
-    t.create(watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 2));
     let messages = drain(&mut t.hub, t.stream, &t.store);
     let counts: Vec<usize> = messages.iter().map(|message| message.events().count()).collect();
     assert_eq!(counts, [0, 1000, 1000, 500]);
@@ -245,8 +245,8 @@ fn start_below_the_compacted_revision_is_told_so_and_the_stream_stays() {
         t.commit([put("a", value)]);
     }
     t.store.compact(3);
-    t.create(watch_from(key("a"), 2));
-    t.create(watch_from(key("a"), 3));
+    t.create(&watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 3));
     t.expect(["0@4 created", "0@0 canceled compacted=3", "1@4 created", "1@4 put a=2 ^3, put a=3 ^4"]);
     t.hub.cancel(t.stream, 0);
     t.expect(["0@4 canceled"]);
@@ -258,8 +258,8 @@ fn watcher_that_waits_for_history_is_cancelled_when_it_is_compacted() {
     for value in ["1", "2", "3"] {
         t.commit([put("a", value)]);
     }
-    t.create(watch_from(key("a"), 2));
-    t.create(watch_from(key("a"), 4));
+    t.create(&watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 4));
     t.store.compact(4);
     t.expect(["0@4 created", "1@4 created", "0@0 canceled compacted=4", "1@4 put a=3 ^4"]);
 }
@@ -271,14 +271,14 @@ fn delete_at_the_compacted_revision_is_replayed() {
         t.commit([op]);
     }
     t.store.compact(5);
-    t.create(watch_from(key("a"), 5));
+    t.create(&watch_from(key("a"), 5));
     t.expect(["0@6 created", "0@6 delete a ^5, put a=4 ^6"]);
 }
 
 #[test]
 fn future_start_sends_nothing_below_it() {
     let mut t = Setup::new();
-    t.create(CreateRequest { progress_notify: true, ..watch_from(key("a"), 4) });
+    t.create(&CreateRequest { progress_notify: true, ..watch_from(key("a"), 4) });
     t.commit([put("a", "1")]);
     t.commit([put("a", "2")]);
     t.hub.request_progress(t.stream);
@@ -292,7 +292,7 @@ fn future_start_sends_nothing_below_it() {
 #[test]
 fn future_start_survives_a_snapshot_that_jumps_over_it() {
     let mut t = Setup::new();
-    t.create(watch_from(key("a"), 4));
+    t.create(&watch_from(key("a"), 4));
     // The snapshot brings revisions 2 to 6; the log never sees their events.
     for value in ["1", "2", "3", "4", "5"] {
         t.store.txn([put("a", value)]);
@@ -300,7 +300,7 @@ fn future_start_survives_a_snapshot_that_jumps_over_it() {
     t.store.log.skip_to(6);
     t.hub.advance();
     t.expect(["0@1 created", "0@6 put a=3 ^4, put a=4 ^5, put a=5 ^6"]);
-    t.create(watch_from(key("a"), 8));
+    t.create(&watch_from(key("a"), 8));
     t.store.txn([put("a", "6")]);
     t.store.log.skip_to(7);
     t.store.compact(7);
@@ -313,14 +313,14 @@ fn future_start_survives_a_snapshot_that_jumps_over_it() {
 #[test]
 fn filters_drop_events_and_empty_responses() {
     let mut t = Setup::new();
-    t.create(CreateRequest { no_put: true, ..watch(key("a")) });
-    t.create(CreateRequest { no_delete: true, ..watch(key("a")) });
-    t.create(CreateRequest { no_put: true, no_delete: true, ..watch(key("a")) });
+    t.create(&CreateRequest { no_put: true, ..watch(key("a")) });
+    t.create(&CreateRequest { no_delete: true, ..watch(key("a")) });
+    t.create(&CreateRequest { no_put: true, no_delete: true, ..watch(key("a")) });
     t.output();
     t.commit([put("a", "1")]);
     t.commit([delete("a")]);
     t.expect(["1@2 put a=1 ^2", "0@3 delete a ^3"]);
-    t.create(CreateRequest { no_put: true, ..watch_from(key("a"), 2) });
+    t.create(&CreateRequest { no_put: true, ..watch_from(key("a"), 2) });
     t.expect(["3@3 created", "3@3 delete a ^3"]);
 }
 
@@ -330,10 +330,10 @@ fn progress_is_answered_only_when_all_watchers_are_live() {
     t.hub.request_progress(t.stream);
     t.expect([]);
     t.commit([put("a", "1")]);
-    t.create(watch(key("b")));
+    t.create(&watch(key("b")));
     t.hub.request_progress(t.stream);
     t.expect(["0@2 created", "-1@2"]);
-    t.create(watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 2));
     t.hub.request_progress(t.stream);
     t.expect(["1@2 created", "1@2 put a=1 ^2"]);
     t.hub.request_progress(t.stream);
@@ -343,7 +343,7 @@ fn progress_is_answered_only_when_all_watchers_are_live() {
 #[test]
 fn progress_covers_what_was_published_and_follows_its_events() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.store.commit([put("a", "1")]); // the hub has not advanced yet
     t.hub.request_progress(t.stream);
     t.expect(["0@1 created", "0@2 put a=1 ^2", "-1@2"]);
@@ -355,8 +355,8 @@ fn watcher_cancelled_by_compaction_blocks_progress_until_the_client_cancels_it()
     t.commit([put("a", "1")]);
     t.commit([put("a", "2")]);
     t.store.compact(3);
-    t.create(watch_from(key("a"), 2));
-    t.create(watch(key("a")));
+    t.create(&watch_from(key("a"), 2));
+    t.create(&watch(key("a")));
     t.output();
     t.hub.request_progress(t.stream);
     t.expect([]);
@@ -368,8 +368,8 @@ fn watcher_cancelled_by_compaction_blocks_progress_until_the_client_cancels_it()
 #[test]
 fn cancelled_future_watcher_no_longer_blocks_progress() {
     let mut t = Setup::new();
-    t.create(watch_from(key("a"), 100));
-    t.create(watch(key("a")));
+    t.create(&watch_from(key("a"), 100));
+    t.create(&watch(key("a")));
     t.hub.request_progress(t.stream);
     t.expect(["0@1 created", "1@1 created"]);
     t.hub.cancel(t.stream, 0);
@@ -381,8 +381,8 @@ fn cancelled_future_watcher_no_longer_blocks_progress() {
 fn silent_watcher_gets_a_notice_each_interval_whatever_others_write() {
     let options = HubOptions { progress_notify_interval: Duration::from_secs(10), ..HubOptions::default() };
     let mut t = Setup::with(LogLimits::default(), options);
-    t.create(CreateRequest { progress_notify: true, ..watch(key("a")) });
-    t.create(watch(key("c")));
+    t.create(&CreateRequest { progress_notify: true, ..watch(key("a")) });
+    t.create(&watch(key("c")));
     t.output();
     let at = |seconds| Monotonic(Duration::from_secs(seconds));
     assert_eq!(t.hub.next_tick(), Some(at(10)));
@@ -403,7 +403,7 @@ fn silent_watcher_gets_a_notice_each_interval_whatever_others_write() {
 #[test]
 fn reader_that_stops_costs_a_bounded_queue_and_loses_nothing() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     for value in 0..1000 {
         t.commit([put("a", &value.to_string())]);
     }
@@ -421,7 +421,7 @@ fn reader_that_stops_costs_a_bounded_queue_and_loses_nothing() {
 #[test]
 fn parked_watcher_blocks_progress() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     for _ in 0..200 {
         t.commit([put("a", "x")]);
     }
@@ -433,7 +433,7 @@ fn parked_watcher_blocks_progress() {
 #[test]
 fn large_values_park_a_watcher_before_many_responses_wait() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     let value = "x".repeat(1 << 20);
     for _ in 0..20 {
         t.commit([put("a", &value)]);
@@ -446,9 +446,9 @@ fn large_values_park_a_watcher_before_many_responses_wait() {
 #[test]
 fn worker_that_missed_the_log_reads_history() {
     let mut t = Setup::with(LogLimits { revisions_max: 10, bytes_max: 1 << 20 }, HubOptions::default());
-    t.create(watch(key("a")));
-    t.create(watch_from(key("a"), 90));
-    t.create(watch_from(key("a"), 200));
+    t.create(&watch(key("a")));
+    t.create(&watch_from(key("a"), 90));
+    t.create(&watch_from(key("a"), 200));
     t.output();
     let mut ready = Vec::new();
     t.hub.take_ready(&mut ready);
@@ -468,8 +468,8 @@ fn worker_that_missed_the_log_reads_history() {
 fn large_response_is_split_only_if_allowed_and_all_but_the_last_part_say_so() {
     let options = HubOptions { fragment_bytes_max: 250, ..HubOptions::default() };
     let mut t = Setup::with(LogLimits::default(), options);
-    t.create(CreateRequest { fragment: true, ..watch(prefix("k")) });
-    t.create(watch(prefix("k")));
+    t.create(&CreateRequest { fragment: true, ..watch(prefix("k")) });
+    t.create(&watch(prefix("k")));
     t.output();
     let value = "v".repeat(80);
     t.commit([put("k1", &value), put("k2", &value), put("k3", &value), put("k4", &value), put("k5", &value)]);
@@ -489,9 +489,9 @@ fn several_watchers_share_a_load() {
     for name in ["a", "b", "c"] {
         t.store.commit([put(name, "1")]);
     }
-    t.create(watch_from(key("a"), 2));
-    t.create(watch_from(prefix("c"), 3));
-    t.create(watch_from(key("b"), 4));
+    t.create(&watch_from(key("a"), 2));
+    t.create(&watch_from(prefix("c"), 3));
+    t.create(&watch_from(key("b"), 4));
     let Next::Load(load) = t.hub.next_message(t.stream) else { panic!("history is needed") };
     assert_eq!((load.from, load.to), (2, 4));
     assert_eq!(load.range, range("a", "d"));
@@ -504,7 +504,7 @@ fn several_watchers_share_a_load() {
 fn stream_closed_during_a_load_is_forgotten() {
     let mut t = Setup::new();
     t.store.commit([put("a", "1")]);
-    t.create(watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 2));
     let Next::Load(load) = t.hub.next_message(t.stream) else { panic!("history is needed") };
     t.hub.close_stream(t.stream);
     t.hub.history_loaded(load.ticket, t.store.load(&load, 1000));
@@ -516,7 +516,7 @@ fn stream_closed_during_a_load_is_forgotten() {
 fn unreadable_history_cancels_the_watcher_with_the_reason() {
     let mut t = Setup::new();
     t.store.commit([put("a", "1")]);
-    t.create(watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 2));
     let Next::Load(load) = t.hub.next_message(t.stream) else { panic!("history is needed") };
     t.hub.history_loaded(load.ticket, Err(watch::HistoryError::Failed("disk".into())));
     t.expect(["0@2 created", "0@2 canceled reason=\"disk\""]);
@@ -525,7 +525,7 @@ fn unreadable_history_cancels_the_watcher_with_the_reason() {
 #[test]
 fn streams_are_named_ready_once_until_idle() {
     let mut t = Setup::new();
-    t.create(watch(key("a")));
+    t.create(&watch(key("a")));
     t.commit([put("a", "1")]);
     let mut ready = Vec::new();
     t.hub.take_ready(&mut ready);
@@ -547,7 +547,7 @@ fn hundred_thousand_watchers_come_and_go() {
     for number in 0..100_000 {
         let name = format!("key-{number:06}");
         let range = if number % 2 == 0 { key(&name) } else { prefix("shared") };
-        t.create(CreateRequest { progress_notify: true, ..watch(range) });
+        t.create(&CreateRequest { progress_notify: true, ..watch(range) });
     }
     t.hub.create(other, &watch(key("key-000002")), START);
     for id in 0..50_000 {
@@ -567,7 +567,7 @@ fn client_that_only_asks_and_never_reads_is_congested() {
     let mut t = Setup::new();
     for _ in 0..256 {
         assert!(!t.hub.is_congested(t.stream));
-        t.create(watch(key("a")));
+        t.create(&watch(key("a")));
     }
     assert!(t.hub.is_congested(t.stream));
     t.output();
