@@ -1,0 +1,178 @@
+//! The hash by which members, and etcd's own tools, compare their data.
+//!
+//! CRC-32C over the word `key` and then over row key and record of every row up to a revision, leaving out what
+//! compaction has removed or still has to. So it does not depend on how far removal has come.
+//!
+//! Rows up to the compacted revision count only if they belong to the *keep set*: per key the newest row at the hashed
+//! revision, if it is a put. If that set is empty, every row counts that compaction has kept. A deletion at exactly
+//! the compacted revision never counts (releases before 3.5.16 removed it).
+//!
+//! Source: etcd-io/etcd `server/storage/mvcc/hash.go`, `kvstore_compaction.go`.
+
+use std::ops::{ControlFlow, Range};
+
+use parking_lot::RwLockReadGuard;
+use types::Revision;
+
+use crate::error::MvccError;
+use crate::index::Compaction;
+use crate::shared::Shared;
+use crate::tree::{Child, Leaf, Visitor};
+
+/// How many hashes made at compactions are kept.
+const KEPT_HASHES: usize = 10;
+
+/// A hash, and what it is the hash of. Only hashes of which both revisions are equal can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKv {
+    pub hash: u32,
+    /// The compacted revision that the hash leaves out rows for; -1 for none.
+    pub compact_revision: i64,
+    /// The revision up to which rows are hashed.
+    pub hash_revision: i64,
+}
+
+/// See [`View::hash_kv`](crate::View::hash_kv).
+pub(crate) fn on_demand(shared: &Shared, revision: i64) -> Result<HashKv, MvccError> {
+    let made = shared.hashes.lock().iter().find(|made| made.hash_revision == revision && revision > 0).copied();
+    if let Some(made) = made {
+        return Ok(made);
+    }
+    let (compact_revision, hash_revision, _pin) = {
+        let index = shared.index.read();
+        if revision > 0 {
+            index.readable(revision)?;
+        }
+        let hash_revision = if revision == 0 { index.revision } else { revision };
+        // What is newer than the pin stays, and of what is older all that counts.
+        (index.compacted, hash_revision, shared.pins.pin(index.compacted))
+    };
+    let keep = KeepSet::at(shared, hash_revision, compact_revision, false);
+    let hash = hash_rows(shared, hash_revision, compact_revision, keep)?;
+    Ok(HashKv { hash, compact_revision, hash_revision })
+}
+
+/// Hashes what `compaction` covers and remembers it. To be called before its removal begins and after that of the one
+/// before has ended.
+pub(crate) fn at_compaction(shared: &Shared, compaction: &Compaction) -> Result<(), MvccError> {
+    let Compaction { target, previous, .. } = *compaction;
+    let keep = KeepSet::at(shared, target, previous, true);
+    let hash = hash_rows(shared, target, previous, keep)?;
+    let mut hashes = shared.hashes.lock();
+    if hashes.len() == KEPT_HASHES {
+        hashes.pop_front();
+    }
+    hashes.push_back(HashKv { hash, compact_revision: previous, hash_revision: target });
+    Ok(())
+}
+
+fn hash_rows(shared: &Shared, revision: i64, compacted: i64, keep: KeepSet) -> Result<u32, MvccError> {
+    let mut hash = crc32c::crc32c(b"key");
+    let mut keep = keep.rows.into_iter().peekable();
+    shared.backend.scan(Revision::first(0), Revision::first(revision.saturating_add(1)), &mut |row, bytes| {
+        if row.revision.main <= compacted {
+            while keep.next_if(|&kept| kept < row.revision).is_some() {}
+            let is_kept = keep.next_if_eq(&row.revision).is_some();
+            if !is_kept || row.tombstone && row.revision.main == compacted {
+                return ControlFlow::Continue(());
+            }
+        }
+        hash = crc32c::crc32c_append(hash, row.encode().as_ref());
+        hash = crc32c::crc32c_append(hash, bytes);
+        ControlFlow::Continue(())
+    })?;
+    Ok(hash)
+}
+
+/// The rows up to the compacted revision that count.
+struct KeepSet {
+    /// Ascending.
+    rows: Vec<Revision>,
+}
+
+impl KeepSet {
+    /// `keeps_tombstone` says whether a deletion at exactly `revision` makes the keep set other than empty; it does in the
+    /// set a compaction makes, not in the one a request makes.
+    fn at(shared: &Shared, revision: i64, compacted: i64, keeps_tombstone: bool) -> KeepSet {
+        if compacted < 0 {
+            return KeepSet { rows: Vec::new() };
+        }
+        let mut keep = Keep { revision, compacted, keeps_tombstone, ..Keep::default() };
+        keep.run(shared);
+        if keep.is_empty {
+            // Nothing lives at `revision`: then all that compaction kept counts.
+            keep = Keep { revision: compacted, compacted, ..Keep::default() };
+            keep.run(shared);
+        }
+        keep.rows.sort_unstable();
+        KeepSet { rows: keep.rows }
+    }
+}
+
+struct Keep {
+    revision: i64,
+    compacted: i64,
+    keeps_tombstone: bool,
+    rows: Vec<Revision>,
+    is_empty: bool,
+    /// Where to go on after a pause.
+    next: Option<Vec<u8>>,
+    leaves_left: usize,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep {
+            revision: 0,
+            compacted: 0,
+            keeps_tombstone: false,
+            rows: Vec::new(),
+            is_empty: true,
+            next: Some(Vec::new()),
+            leaves_left: 0,
+        }
+    }
+}
+
+impl Keep {
+    /// Leaves looked at under one hold of the lock.
+    const LEAVES: usize = 64;
+
+    fn run(&mut self, shared: &Shared) {
+        let mut index = shared.index.read();
+        if let Some(filler) = index.filler.filter(|filler| filler.main <= self.compacted) {
+            self.rows.push(filler.revision());
+            self.is_empty = false;
+        }
+        while let Some(low) = self.next.take() {
+            self.leaves_left = Keep::LEAVES;
+            let _ = index.tree.visit(&low, None, self);
+            RwLockReadGuard::bump(&mut index);
+        }
+    }
+}
+
+impl Visitor for Keep {
+    fn passes(&mut self, _: &Child) -> bool {
+        false
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, inside: Range<usize>, _: i64) -> ControlFlow<()> {
+        if self.leaves_left == 0 {
+            self.next = Some(leaf.entries[inside.start].key().to_vec());
+            return ControlFlow::Break(());
+        }
+        self.leaves_left -= 1;
+        for row in leaf.entries[inside].iter().filter_map(|entry| entry.row_at(self.revision)) {
+            if row.is_tombstone() {
+                self.is_empty &= !(self.keeps_tombstone && row.main == self.revision);
+                continue;
+            }
+            self.is_empty = false;
+            if row.main <= self.compacted {
+                self.rows.push(row.revision());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

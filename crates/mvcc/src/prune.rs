@@ -1,0 +1,140 @@
+//! Removing what compactions have made unreadable, little by little.
+//!
+//! Compactions are taken in the order they were accepted. A pass over one walks the keys in order: it looks for
+//! candidates under the readers' lock, then changes them under the writers', so neither is held for long. No read
+//! depends on how far a pass has come, for what it removes lies below the compacted revision.
+//!
+//! A pass begins only when nobody reads below its target any more; nobody can begin to while it lasts.
+//!
+//! After a crash the pass starts again from the first key: `scheduledCompactRev` is stored when a compaction is
+//! accepted, `finishedCompactRev` with the last rows of its pass.
+
+use std::ops::{ControlFlow, Range};
+
+use backend::Staged;
+use parking_lot::RwLockReadGuard;
+use types::Record;
+
+use crate::entry::Pruned;
+use crate::error::MvccError;
+use crate::hash;
+use crate::index::Compaction;
+use crate::shared::Shared;
+use crate::store::{FINISHED_COMPACTION, compaction_mark};
+use crate::tree::{Child, Leaf, Visitor};
+
+/// Leaves looked at under one hold of the readers' lock.
+const HOLD_LEAVES: usize = 256;
+
+/// What a step did.
+#[derive(Debug)]
+pub enum PruneStep {
+    /// Rows have been dropped from the index: stage this, then go on. May be empty.
+    Removed(Staged),
+    /// A read at an old revision must end first: try again later.
+    Waiting,
+    /// Nothing is left to remove. Every compaction is finished, once what was staged is committed.
+    Finished,
+}
+
+/// A pass over one compaction that has begun: the key to go on from.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    next: Vec<u8>,
+}
+
+/// See [`View::prune_step`](crate::View::prune_step).
+pub(crate) fn step(shared: &Shared, max_rows: usize) -> Result<PruneStep, MvccError> {
+    let mut current = shared.pass.lock();
+    let compaction = shared.index.read().pending.front().copied();
+    let Some(compaction) = compaction else { return Ok(PruneStep::Finished) };
+    let pass = match &mut *current {
+        Some(pass) => pass,
+        None => {
+            if shared.pins.oldest().is_some_and(|pinned| pinned < compaction.target) {
+                return Ok(PruneStep::Waiting);
+            }
+            if compaction.is_hashed {
+                hash::at_compaction(shared, &compaction)?;
+            }
+            current.insert(Pass { next: Vec::new() })
+        }
+    };
+    let (staged, next) = remove(shared, &compaction, &pass.next, max_rows.max(1));
+    *current = next.map(|next| Pass { next });
+    Ok(PruneStep::Removed(staged))
+}
+
+/// Goes on with `compaction` from `low`; also returns where the next step is to go on, if there is one.
+fn remove(shared: &Shared, compaction: &Compaction, low: &[u8], max_rows: usize) -> (Staged, Option<Vec<u8>>) {
+    let target = compaction.target;
+    let (candidates, mut next) = find(shared, target, low, max_rows);
+    let mut staged = Staged::default();
+    let removed = &mut staged.removed_rows;
+    let mut index = shared.index.write();
+    for candidate in candidates {
+        let outcome = index.tree.prune(candidate.key(), target, max_rows - removed.len(), removed);
+        if outcome == Pruned::Partly {
+            next = Some(candidate.key().to_vec());
+            break;
+        }
+    }
+    if next.is_none() {
+        index.pending.pop_front();
+        staged.values.push(compaction_mark(FINISHED_COMPACTION, target));
+    }
+    drop(index);
+    staged.removed_rows.sort_unstable();
+    (staged, next)
+}
+
+/// The first keys, from `low` on, of which something is to be removed, and the key after them.
+fn find(shared: &Shared, target: i64, low: &[u8], max_keys: usize) -> (Vec<Record>, Option<Vec<u8>>) {
+    let mut search = Search { target, max_keys, found: Vec::new(), leaves_left: 0, next: None };
+    let mut low = low.to_vec();
+    let mut index = shared.index.read();
+    loop {
+        search.leaves_left = HOLD_LEAVES;
+        let _ = index.tree.visit(&low, None, &mut search);
+        match search.next.take() {
+            Some(next) if search.found.len() < max_keys => low = next,
+            next => return (search.found, next),
+        }
+        RwLockReadGuard::bump(&mut index);
+    }
+}
+
+struct Search {
+    target: i64,
+    max_keys: usize,
+    /// Records of the keys; only the key of them matters.
+    found: Vec<Record>,
+    leaves_left: usize,
+    /// Where to go on after a pause.
+    next: Option<Vec<u8>>,
+}
+
+impl Visitor for Search {
+    fn passes(&mut self, _: &Child) -> bool {
+        false
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, inside: Range<usize>, _: i64) -> ControlFlow<()> {
+        if self.leaves_left == 0 {
+            self.next = Some(leaf.entries[inside.start].key().to_vec());
+            return ControlFlow::Break(());
+        }
+        self.leaves_left -= 1;
+        for at in leaf.aged.within(&inside).places() {
+            let entry = &leaf.entries[at];
+            if self.found.len() == self.max_keys {
+                self.next = Some(entry.key().to_vec());
+                return ControlFlow::Break(());
+            }
+            if entry.is_prunable(self.target) {
+                self.found.push(entry.record.clone());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,370 @@
+//! Range reads.
+//!
+//! A read looks at a bounded number of entries while it holds the lock, then lets a waiting writer through and goes on
+//! at the same revision, which it has pinned. What it collects are references; see [`RangeRows`].
+//!
+//! Filters and sorting are etcd's (`server/etcdserver/txn/range.go`): see `RangeRequest` in its API for the rules.
+
+use std::cmp::Reverse;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
+use types::{Record, RecordMeta};
+
+use crate::entry::{Version, without_value};
+use crate::error::MvccError;
+use crate::index::{Index, bounds};
+use crate::query::{RangeQuery, RangeResult, SortOrder, SortTarget};
+use crate::rows::{Cell, RangeRows, Source};
+use crate::shared::Shared;
+use crate::tree::{Bits, Child, Leaf, Tree, Visitor};
+
+/// How many entries a reader looks at before it lets a writer through: well under a millisecond's worth.
+const HOLD_ENTRIES: usize = 1024;
+
+/// Reads from any thread.
+pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResult, MvccError> {
+    let mut index = shared.index.read();
+    let at = index.readable(query.revision)?;
+    let current = index.revision;
+    let plan = Plan::of(query);
+    let mut pin = None;
+    let mut found = Found::default();
+    if query.range.is_single() {
+        found.read_one(&index, &plan, &query.range.start, at);
+    } else {
+        let mut walk = Walk::new(query, &plan, at);
+        while walk.go_on(&index.tree, &plan, HOLD_ENTRIES, &mut found).is_break() {
+            pin.get_or_insert_with(|| shared.pins.pin(at));
+            RwLockReadGuard::bump(&mut index);
+        }
+    }
+    if found.stored > 0 {
+        pin.get_or_insert_with(|| shared.pins.pin(at));
+    }
+    drop(index);
+    let source = pin.filter(|_| found.stored > 0).map(|pin| Source { shared: Arc::clone(shared), _pin: pin });
+    answer(shared, query, &plan, found, source, current)
+}
+
+/// Reads at `at` inside a transaction, which holds the index for itself.
+pub(crate) fn read_locked(
+    shared: &Arc<Shared>,
+    index: &Index,
+    query: &RangeQuery,
+    at: i64,
+    current: i64,
+) -> Result<RangeResult, MvccError> {
+    let plan = Plan::of(query);
+    let mut found = Found::default();
+    if query.range.is_single() {
+        found.read_one(index, &plan, &query.range.start, at);
+    } else {
+        let ended = Walk::new(query, &plan, at).go_on(&index.tree, &plan, usize::MAX, &mut found);
+        debug_assert!(ended.is_continue());
+    }
+    let needs_source = found.stored > 0;
+    let source = needs_source.then(|| Source { shared: Arc::clone(shared), _pin: shared.pins.pin(at) });
+    answer(shared, query, &plan, found, source, current)
+}
+
+/// How a query is carried out.
+struct Plan {
+    /// No more rows than this are fetched.
+    fetch_max: usize,
+    order: SortOrder,
+    /// Whether filters or order need numbers that only records have.
+    wants_meta: bool,
+    /// Whether rows may be fetched without their values.
+    drops_values: bool,
+}
+
+impl Plan {
+    fn of(query: &RangeQuery) -> Plan {
+        let by_key = query.target == SortTarget::Key;
+        let is_filtered = query.min_mod_revision != 0
+            || query.max_mod_revision != 0
+            || query.min_create_revision != 0
+            || query.max_create_revision != 0;
+        let is_sorted = query.order != SortOrder::None && !(by_key && query.order == SortOrder::Ascend);
+        let fetch_max = match usize::try_from(query.limit) {
+            _ if query.count_only => 0,
+            Ok(limit) if limit > 0 && !is_filtered && !is_sorted => limit.saturating_add(1),
+            _ => usize::MAX,
+        };
+        Plan {
+            fetch_max,
+            // Sorting by something else without saying which way means upwards.
+            order: if by_key || query.order != SortOrder::None { query.order } else { SortOrder::Ascend },
+            wants_meta: is_filtered || !by_key,
+            drops_values: query.keys_only && query.target != SortTarget::Value,
+        }
+    }
+}
+
+/// What a walk has collected.
+#[derive(Default)]
+struct Found {
+    count: u64,
+    cells: Vec<Cell>,
+    /// One for each cell if the plan wants them; `None` where the record has to be read first.
+    metas: Vec<Option<RecordMeta>>,
+    /// How many cells are in the backend only.
+    stored: usize,
+}
+
+impl Found {
+    fn read_one(&mut self, index: &Index, plan: &Plan, key: &[u8], at: i64) {
+        let Some((leaf, place)) = index.tree.find(key) else { return };
+        let Some(version) = leaf.entries[place].at(at) else { return };
+        leaf.mark_referenced(place);
+        self.count = 1;
+        if plan.fetch_max > 0 {
+            self.cells.reserve_exact(1);
+            self.push(plan, version);
+        }
+    }
+
+    fn push(&mut self, plan: &Plan, version: Version<'_>) {
+        if plan.wants_meta {
+            self.metas.push(version.current.map(Record::meta));
+        }
+        let held = if plan.drops_values { version.current } else { version.resident() };
+        match held {
+            Some(record) => self.cells.push(Cell::Held(record.clone())),
+            None => {
+                self.stored += 1;
+                self.cells.push(Cell::Stored(version.row));
+            }
+        }
+    }
+}
+
+/// A read on its way through the key space: it collects rows until it has enough, then counts the rest.
+struct Walk {
+    at: i64,
+    /// Where to go on.
+    low: Bytes,
+    high: Option<Bytes>,
+    start: Bytes,
+    is_collecting: bool,
+}
+
+impl Walk {
+    fn new(query: &RangeQuery, plan: &Plan, at: i64) -> Walk {
+        let (low, high) = bounds(&query.range);
+        Walk { at, start: low.clone(), low, high, is_collecting: plan.fetch_max > 0 }
+    }
+
+    /// Looks at up to `entries` entries. `Break` means that there is more to do.
+    fn go_on(&mut self, tree: &Tree, plan: &Plan, entries: usize, found: &mut Found) -> ControlFlow<()> {
+        let mut left = entries;
+        if self.is_collecting {
+            let mut collect = Collect { plan, at: self.at, left, found, stop: None };
+            let _ = tree.visit(&self.low, self.high.as_deref(), &mut collect);
+            left = collect.left;
+            match collect.stop {
+                None => {
+                    found.count = found.cells.len() as u64;
+                    return ControlFlow::Continue(());
+                }
+                Some(Stop::Pause(key)) => {
+                    self.low = key;
+                    return ControlFlow::Break(());
+                }
+                Some(Stop::Enough) => {
+                    self.is_collecting = false;
+                    self.low = self.start.clone();
+                }
+            }
+        }
+        let mut counting = Count { at: self.at, left, count: 0, pause: None };
+        let _ = tree.visit(&self.low, self.high.as_deref(), &mut counting);
+        found.count += counting.count;
+        match counting.pause {
+            None => ControlFlow::Continue(()),
+            Some(key) => {
+                self.low = key;
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// Why a collection ended before its range.
+enum Stop {
+    /// At this key, which is still to be looked at.
+    Pause(Bytes),
+    Enough,
+}
+
+struct Collect<'a> {
+    plan: &'a Plan,
+    at: i64,
+    left: usize,
+    found: &'a mut Found,
+    stop: Option<Stop>,
+}
+
+impl Visitor for Collect<'_> {
+    fn passes(&mut self, child: &Child) -> bool {
+        child.live == 0 && child.newest <= self.at
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, inside: Range<usize>, newest: i64) -> ControlFlow<()> {
+        let candidates = if newest <= self.at { leaf.live } else { Bits::ALL };
+        for at in candidates.within(&inside).places() {
+            let entry = &leaf.entries[at];
+            if self.left == 0 {
+                self.stop = Some(Stop::Pause(Bytes::copy_from_slice(entry.key())));
+                return ControlFlow::Break(());
+            }
+            self.left -= 1;
+            let Some(version) = entry.at(self.at) else { continue };
+            self.found.push(self.plan, version);
+            if self.found.cells.len() == self.plan.fetch_max {
+                self.stop = Some(Stop::Enough);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Counts, by subtree where nothing is newer than the revision.
+struct Count {
+    at: i64,
+    left: usize,
+    count: u64,
+    pause: Option<Bytes>,
+}
+
+impl Visitor for Count {
+    fn passes(&mut self, child: &Child) -> bool {
+        let passes = child.newest <= self.at;
+        if passes {
+            self.count += child.live;
+        }
+        passes
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, inside: Range<usize>, newest: i64) -> ControlFlow<()> {
+        if newest <= self.at {
+            self.count += u64::from(leaf.live.within(&inside).count());
+            return ControlFlow::Continue(());
+        }
+        if self.left == 0 {
+            self.pause = Some(Bytes::copy_from_slice(leaf.entries[inside.start].key()));
+            return ControlFlow::Break(());
+        }
+        self.left = self.left.saturating_sub(inside.len());
+        let entries = &leaf.entries[inside];
+        self.count += entries.iter().filter(|entry| entry.at(self.at).is_some()).count() as u64;
+        ControlFlow::Continue(())
+    }
+}
+
+/// Filters, sorts and cuts what was found.
+fn answer(
+    shared: &Shared,
+    query: &RangeQuery,
+    plan: &Plan,
+    found: Found,
+    source: Option<Source>,
+    current: i64,
+) -> Result<RangeResult, MvccError> {
+    let Found { count, mut cells, metas, .. } = found;
+    if plan.wants_meta {
+        cells = arrange(shared, query, plan, cells, metas)?;
+    } else if plan.order == SortOrder::Descend {
+        cells.reverse();
+    }
+    let limit = usize::try_from(query.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
+    let more = cells.len() > limit;
+    cells.truncate(limit);
+    if query.keys_only {
+        for cell in &mut cells {
+            if let Cell::Stored(row) = *cell {
+                *cell = Cell::Held(without_value(&shared.load(row)?));
+            }
+        }
+    }
+    let source = source.filter(|_| cells.iter().any(|cell| matches!(cell, Cell::Stored(_))));
+    let rows = match cells.len() {
+        0 => RangeRows::none(),
+        1 => RangeRows::one(cells.remove(0), query.keys_only, source),
+        _ => RangeRows::many(cells, query.keys_only, source),
+    };
+    Ok(RangeResult { revision: current, count: count as i64, more, rows })
+}
+
+/// Filters and sorts by what is in the records.
+fn arrange(
+    shared: &Shared,
+    query: &RangeQuery,
+    plan: &Plan,
+    cells: Vec<Cell>,
+    metas: Vec<Option<RecordMeta>>,
+) -> Result<Vec<Cell>, MvccError> {
+    let mut kept = Vec::with_capacity(cells.len());
+    for (mut cell, meta) in cells.into_iter().zip(metas) {
+        let meta = match (meta, &cell) {
+            (Some(meta), _) => meta,
+            (None, Cell::Held(record)) => record.meta(),
+            (None, Cell::Stored(row)) => shared.load(*row)?.meta(),
+        };
+        if !passes_filters(query, &meta) {
+            continue;
+        }
+        if let (SortTarget::Value, Cell::Stored(row)) = (query.target, &cell) {
+            cell = Cell::Held(shared.load(*row)?);
+        }
+        kept.push((meta, cell));
+    }
+    let number = |meta: &RecordMeta| match query.target {
+        SortTarget::Version => meta.version,
+        SortTarget::CreateRevision => meta.create_revision,
+        SortTarget::ModRevision => meta.mod_revision,
+        SortTarget::Key | SortTarget::Value => 0,
+    };
+    match (query.target, plan.order) {
+        (SortTarget::Key, SortOrder::Descend) => kept.reverse(),
+        (SortTarget::Key, _) => {}
+        (SortTarget::Value, SortOrder::Descend) => kept.sort_by(|a, b| value(&b.1).cmp(value(&a.1))),
+        (SortTarget::Value, _) => kept.sort_by(|a, b| value(&a.1).cmp(value(&b.1))),
+        (_, SortOrder::Descend) => kept.sort_by_key(|(meta, _)| Reverse(number(meta))),
+        (_, _) => kept.sort_by_key(|(meta, _)| number(meta)),
+    }
+    Ok(kept.into_iter().map(|(_, cell)| cell).collect())
+}
+
+fn passes_filters(query: &RangeQuery, meta: &RecordMeta) -> bool {
+    let within = |number: i64, min: i64, max: i64| (min == 0 || number >= min) && (max == 0 || number <= max);
+    within(meta.mod_revision, query.min_mod_revision, query.max_mod_revision)
+        && within(meta.create_revision, query.min_create_revision, query.max_create_revision)
+}
+
+fn value(cell: &Cell) -> &[u8] {
+    match cell {
+        Cell::Held(record) => record.value(),
+        Cell::Stored(_) => unreachable!("rows sorted by value have been loaded"),
+    }
+}
+
+/// See [`View::get_at`](crate::View::get_at).
+pub(crate) fn get_at(shared: &Arc<Shared>, key: &[u8], revision: i64) -> Result<Option<Record>, MvccError> {
+    let index = shared.index.read();
+    if revision < index.compacted || revision > index.revision {
+        return Ok(None);
+    }
+    let Some(version) = index.tree.get(key).and_then(|entry| entry.at(revision)) else { return Ok(None) };
+    if let Some(record) = version.resident() {
+        return Ok(Some(record.clone()));
+    }
+    let row = version.row;
+    let _pin = shared.pins.pin(revision);
+    drop(index);
+    shared.load(row).map(Some)
+}

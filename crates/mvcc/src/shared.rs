@@ -1,0 +1,75 @@
+//! What the writer and all readers share.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use backend::Backend;
+use parking_lot::{Mutex, RwLock};
+use types::{Record, RowKey};
+
+use crate::entry::Row;
+use crate::error::MvccError;
+use crate::hash::HashKv;
+use crate::index::Index;
+use crate::pins::Pins;
+use crate::prune::Pass;
+
+pub(crate) struct Shared {
+    /// Held by the writer for a batch, by readers for a bounded number of keys. Never held while the backend is asked.
+    pub(crate) index: RwLock<Index>,
+    pub(crate) backend: Backend,
+    pub(crate) pins: Arc<Pins>,
+    /// How far the removal that is going on has come. Held for a whole step, so steps run one after another.
+    pub(crate) pass: Mutex<Option<Pass>>,
+    /// Hashes made at the latest compactions, oldest first.
+    pub(crate) hashes: Mutex<VecDeque<HashKv>>,
+    /// Copies of what the index says, as of the last batch, to be read without its lock.
+    revision: AtomicI64,
+    compacted: AtomicI64,
+}
+
+impl Shared {
+    pub(crate) fn new(index: Index, backend: Backend) -> Shared {
+        Shared {
+            revision: AtomicI64::new(index.revision),
+            compacted: AtomicI64::new(index.compacted),
+            index: RwLock::new(index),
+            backend,
+            pins: Arc::default(),
+            pass: Mutex::default(),
+            hashes: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// Makes the numbers of `index` those that readers see.
+    pub(crate) fn publish(&self, index: &Index) {
+        self.revision.store(index.revision, Ordering::Release);
+        self.compacted.store(index.compacted, Ordering::Release);
+    }
+
+    /// The record of a put that the index knows. Its revision is pinned, or it is current and the writer asks.
+    pub(crate) fn load(&self, row: Row) -> Result<Record, MvccError> {
+        load(&self.backend, row.key())
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("revision", &self.revision()).field("compacted", &self.compacted()).finish()
+    }
+}
+
+/// Reads a row that must be there.
+pub(crate) fn load(backend: &Backend, row: RowKey) -> Result<Record, MvccError> {
+    backend.get(row)?.ok_or(MvccError::Missing { row })
+}

@@ -1,0 +1,148 @@
+//! One write: changes that share a main revision.
+
+use std::sync::Arc;
+
+use backend::Staged;
+use types::{KeyRange, LeaseId, Record, RecordMeta, Revision, RowKey};
+
+use crate::current::Current;
+use crate::entry::Row;
+use crate::error::MvccError;
+use crate::index::Index;
+use crate::query::{RangeQuery, RangeResult};
+use crate::range;
+use crate::shared::Shared;
+
+/// A transaction in progress. Its changes are in the index at once, so reads inside it see them.
+///
+/// Once it has changed something it must be [finished](Txn::finish). Whether a change is allowed (leases, duplicate
+/// keys, limits) is the caller's to check beforehand: nothing can be taken back.
+pub struct Txn<'a> {
+    index: &'a mut Index,
+    shared: &'a Arc<Shared>,
+    changes: Vec<Change>,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub row: RowKey,
+    /// The put, or the tombstone, which has only the key.
+    pub record: Record,
+    /// What was current before. If its value is not [resident](Current::resident) it can be loaded inside the batch, or
+    /// asked for later with [`View::get_at`](crate::View::get_at) at `row.revision.main - 1`.
+    pub previous: Option<Current>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// The store's revision afterwards: the transaction's own, or the one before if it changed nothing.
+    pub revision: i64,
+    /// In the order they were made.
+    pub changes: Vec<Change>,
+}
+
+impl<'a> Txn<'a> {
+    pub(crate) fn new(index: &'a mut Index, shared: &'a Arc<Shared>) -> Txn<'a> {
+        Txn { index, shared, changes: Vec::new() }
+    }
+
+    /// The revision that reads see now: the transaction's own as soon as it has changed something.
+    pub fn revision(&self) -> i64 {
+        self.index.revision + i64::from(!self.changes.is_empty())
+    }
+
+    /// The current version of `key`, if it lives, changes of this transaction included.
+    pub fn get(&self, key: &[u8]) -> Option<Current> {
+        self.index.current(key)
+    }
+
+    /// The whole record of what `get`, `put` or `delete_range` returned.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn load(&self, current: &Current) -> Result<Record, MvccError> {
+        current.load(&self.shared.backend)
+    }
+
+    /// Sets `key`, with `lease` attached or [`LeaseId::NONE`], and returns what was current before. Keeping the old value
+    /// or lease means passing it.
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Option<Current> {
+        let revision = self.next_revision();
+        let previous = self.index.put(key, |previous| {
+            let before = previous.map(Record::meta);
+            let meta = RecordMeta {
+                create_revision: before.map_or(revision.main, |before| before.create_revision),
+                mod_revision: revision.main,
+                version: before.map_or(0, |before| before.version) + 1,
+                lease,
+            };
+            let record = Record::put(key, value, meta);
+            let row = Row::put(revision, record.as_bytes().len());
+            self.changes.push(Change { row: row.key(), record: record.clone(), previous: None });
+            (record, row)
+        });
+        self.remember_previous(previous.clone());
+        previous
+    }
+
+    /// Deletes every live key of `range` and returns what was current, in key order.
+    pub fn delete_range(&mut self, range: &KeyRange) -> Vec<Current> {
+        let mut doomed = Vec::new();
+        if range.is_single() {
+            doomed.extend(self.index.current(&range.start).map(|current| Record::tombstone(current.key())));
+        } else {
+            self.index.each_live_in(range, &mut |record| doomed.push(Record::tombstone(record.key())));
+        }
+        doomed.into_iter().map(|tombstone| self.delete(tombstone)).collect()
+    }
+
+    fn delete(&mut self, tombstone: Record) -> Current {
+        let row = Row::tombstone(self.next_revision());
+        let previous = self.index.delete(&tombstone, row);
+        self.changes.push(Change { row: row.key(), record: tombstone, previous: Some(previous.clone()) });
+        previous
+    }
+
+    /// Reads a range. At revision 0 it sees the changes of this transaction.
+    ///
+    /// # Errors
+    /// [`MvccError::FutureRevision`] above the revision before this transaction, [`MvccError::Compacted`] below the compacted
+    /// revision: so unlike elsewhere a negative revision is a compacted one, save -1 while there was no compaction.
+    pub fn range(&self, query: &RangeQuery) -> Result<RangeResult, MvccError> {
+        let current = self.revision();
+        if query.revision > self.index.revision {
+            return Err(MvccError::FutureRevision);
+        }
+        if query.revision != 0 && query.revision < self.index.compacted {
+            return Err(MvccError::Compacted);
+        }
+        let at = if query.revision <= 0 { current } else { query.revision };
+        range::read_locked(self.shared, self.index, query, at, current)
+    }
+
+    /// Ends the transaction and hands its rows over to be staged.
+    pub fn finish(mut self, staged: &mut Staged) -> Changes {
+        let changes = std::mem::take(&mut self.changes);
+        self.index.revision += i64::from(!changes.is_empty());
+        staged.rows.extend(changes.iter().map(|change| (change.row, change.record.clone())));
+        Changes { revision: self.index.revision, changes }
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision { main: self.index.revision + 1, sub: self.changes.len() as i64 }
+    }
+
+    fn remember_previous(&mut self, previous: Option<Current>) {
+        let change = self.changes.last_mut().expect("a put is a change");
+        change.previous = previous;
+    }
+}
+
+impl Drop for Txn<'_> {
+    fn drop(&mut self) {
+        // While a panic unwinds nothing is published any more.
+        debug_assert!(self.changes.is_empty() || std::thread::panicking(), "a transaction that wrote must be finished");
+    }
+}
