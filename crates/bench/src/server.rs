@@ -1,0 +1,108 @@
+//! A server under test, as a process of its own.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "starts processes in directories of its own")]
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use api::etcdserverpb::RangeRequest;
+use testkit::grpc::Client;
+use tokio::time::{Instant, sleep};
+
+use crate::workload::{RANGE, encode};
+
+pub(crate) struct Server {
+    program: PathBuf,
+    dir: PathBuf,
+    address: SocketAddr,
+    peer_port: u16,
+    child: Option<Child>,
+}
+
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Server {
+    /// Starts `program` on free ports with an empty directory below `root`.
+    pub(crate) async fn start(program: &Path, root: &Path, name: &str) -> anyhow::Result<Server> {
+        let dir = root.join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let mut server = Server { program: program.to_owned(), dir, address, peer_port: free_port()?, child: None };
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// Starts the process (again) and returns how long it took until a linearizable read was answered.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<Duration> {
+        let (client, peer) = (format!("http://{}", self.address), format!("http://127.0.0.1:{}", self.peer_port));
+        let log = fs::File::create(self.dir.join("log"))?;
+        let start = Instant::now();
+        let child = Command::new(&self.program)
+            .arg("--data-dir")
+            .arg(self.dir.join("data"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--quota-backend-bytes", "8589934592"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| self.program.display().to_string())?;
+        self.child = Some(child);
+        while start.elapsed() < START_TIMEOUT {
+            if self.reads().await {
+                return Ok(start.elapsed());
+            }
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+                bail!("{} ended: {}\n{}", self.program.display(), status?, self.log());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        bail!("{} does not answer\n{}", self.program.display(), self.log())
+    }
+
+    async fn reads(&self) -> bool {
+        let Ok(client) = Client::connect(self.address).await else { return false };
+        let read = RangeRequest { key: "ready".into(), ..Default::default() };
+        client.call(RANGE, &[], encode(&read)).await.is_ok()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing is left to report to; a process that is gone already is as good.
+        let _ = self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
