@@ -1,0 +1,298 @@
+//! One redb file: made, checked, opened and written.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use env::{Disk, DiskFile, OpenMode};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table as RedbTable, WriteTransaction};
+use types::{Index, RowKey, Term};
+
+use crate::backend::Options;
+use crate::error::BackendError;
+use crate::overlay::Layer;
+use crate::read_view::ReadView;
+use crate::seal::{seal, unseal};
+use crate::storage::{Failure, Storage};
+use crate::table::{FILE, KEY, Table};
+use crate::usage::Usage;
+
+/// The version of what `docs/backend.md` describes.
+const FORMAT: u64 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+const USAGE_KEY: &[u8] = b"usage";
+
+/// In table `meta`, as etcd has them.
+pub(crate) const CONSISTENT_INDEX_KEY: &[u8] = b"consistent_index";
+pub(crate) const TERM_KEY: &[u8] = b"term";
+
+/// A table of an open write transaction.
+pub(crate) type Writable<'t> = RedbTable<'t, &'static [u8], &'static [u8]>;
+
+/// An open file.
+pub(crate) struct File {
+    path: PathBuf,
+    storage: Storage,
+    database: Database,
+}
+
+impl File {
+    /// Opens the file at `path`, after checking that it is ours.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, options: Options) -> Result<Arc<File>, BackendError> {
+        let io = |source| BackendError::Io { path: path.to_owned(), source };
+        let handle = disk.open(path, OpenMode::Write).map_err(io)?;
+        check_ours(&*handle, path)?;
+        let storage = Storage::new(handle).map_err(io)?;
+        let file = File::over(storage, path, options)?;
+        let format = contained(|| file.read_format()).map_err(|error| file.explain(error))?;
+        match format {
+            Some(FORMAT) => Ok(Arc::new(file)),
+            Some(found) if found > FORMAT => Err(BackendError::TooNew { path: path.to_owned(), found, known: FORMAT }),
+            Some(found) => Err(BackendError::Damaged { path: path.to_owned(), what: format!("its format is {found}") }),
+            None => Err(BackendError::Foreign {
+                path: path.to_owned(),
+                what: "it is a redb file that another program made",
+            }),
+        }
+    }
+
+    /// Makes an empty file at `at`, durable but for its name. `path` is what it will be called.
+    pub(crate) fn create(disk: &dyn Disk, at: &Path, path: &Path, options: Options) -> Result<Arc<File>, BackendError> {
+        let explain = |source: io::Error| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BackendError::NoSpace { path: at.to_owned() },
+            _ => BackendError::Io { path: at.to_owned(), source },
+        };
+        let storage = Storage::new(disk.open(at, OpenMode::CreateNew).map_err(explain)?).map_err(explain)?;
+        let file = File::over(storage, path, options)?;
+        file.initialize().map_err(|error| file.explain(error))?;
+        Ok(Arc::new(file))
+    }
+
+    fn over(storage: Storage, path: &Path, options: Options) -> Result<File, BackendError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(options.cache_size_bytes);
+        match contained(|| Ok(builder.create_with_backend(storage.clone())?)) {
+            Ok(database) => Ok(File { path: path.to_owned(), storage, database }),
+            Err(error) => Err(explain(path, &storage, error)),
+        }
+    }
+
+    fn initialize(&self) -> Result<(), redb::Error> {
+        let transaction = self.begin_write()?;
+        transaction.open_table(KEY)?;
+        for table in Table::ALL {
+            transaction.open_table(table.definition())?;
+        }
+        put(&mut transaction.open_table(FILE)?, FORMAT_KEY, &FORMAT.to_be_bytes())?;
+        put(&mut transaction.open_table(FILE)?, USAGE_KEY, &Usage::default().encode())?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn read_format(&self) -> Result<Option<u64>, redb::Error> {
+        let table = match self.database.begin_read()?.open_table(FILE) {
+            Err(redb::TableError::TableDoesNotExist(_) | redb::TableError::TableTypeMismatch { .. }) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        read_u64(&table, FORMAT_KEY)
+    }
+
+    /// The last committed state.
+    pub(crate) fn view(self: &Arc<Self>) -> Result<ReadView, redb::Error> {
+        contained(|| self.begin_read())
+    }
+
+    fn begin_read(self: &Arc<Self>) -> Result<ReadView, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let meta = transaction.open_table(Table::Meta.definition())?;
+        let index = Index(read_u64(&meta, CONSISTENT_INDEX_KEY)?.unwrap_or_default());
+        let term = Term(read_u64(&meta, TERM_KEY)?.unwrap_or_default());
+        let usage = read(&transaction.open_table(FILE)?, USAGE_KEY)?;
+        let usage = usage.as_deref().and_then(Usage::decode).ok_or_else(|| damaged("the row count is missing"))?;
+        let rows = transaction.open_table(KEY)?;
+        Ok(ReadView::new(rows, transaction, (index, term), usage, Arc::clone(self)))
+    }
+
+    /// Begins a transaction that will be durable when its commit returns. The allocator's state is saved with it,
+    /// so that opening after a crash need not walk the file (`docs/backend.md` has what that costs).
+    pub(crate) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_quick_repair(true);
+        Ok(transaction)
+    }
+
+    /// Writes all of `layer` in one transaction. Writing the same layer again changes nothing.
+    pub(crate) fn write(&self, layer: &Layer, mut usage: Usage) -> Result<Written, redb::Error> {
+        let transaction = self.begin_write()?;
+        let removed = layer.removed_rows();
+        let row_count = insert_rows(&mut transaction.open_table(KEY)?, layer, &removed, &mut usage)?;
+        remove_rows(&mut transaction.open_table(KEY)?, &removed, &mut usage)?;
+        for table in Table::ALL {
+            let changes = layer.values(table);
+            if changes.is_empty() {
+                continue;
+            }
+            let mut table = transaction.open_table(table.definition())?;
+            for (key, value) in changes {
+                match value {
+                    Some(value) => put(&mut table, key, value)?,
+                    None => drop(table.remove(key.as_slice())?),
+                }
+            }
+        }
+        if let Some((index, term)) = layer.applied() {
+            put_applied(&transaction, index, term)?;
+        }
+        put_usage(&transaction, usage)?;
+        transaction.commit()?;
+        Ok(Written { row_count, removed })
+    }
+
+    /// What an error of the engine means to the caller.
+    pub(crate) fn explain(&self, error: redb::Error) -> BackendError {
+        explain(&self.path, &self.storage, error)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.storage.known_len()
+    }
+}
+
+/// What [`File::write`] did.
+pub(crate) struct Written {
+    pub(crate) row_count: usize,
+    /// Ascending.
+    pub(crate) removed: Vec<RowKey>,
+}
+
+/// Rows nearly always follow all that the table holds; then a cursor at its end takes them in a third of the time.
+fn insert_rows(
+    table: &mut Writable<'_>,
+    layer: &Layer,
+    removed: &[RowKey],
+    usage: &mut Usage,
+) -> Result<usize, redb::Error> {
+    let Some(first) = layer.first_row() else { return Ok(0) };
+    let last = table.last()?.map(|(key, _)| key.value() < first.encode().as_ref());
+    let mut sealed = Vec::new();
+    let mut inserted = 0;
+    let rows = layer.rows().filter(|(row, _)| removed.binary_search(row).is_err());
+    if last.unwrap_or(true) {
+        let mut cursor = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+        for (row, record) in rows {
+            let key = row.encode();
+            seal(key.as_ref(), record.as_bytes(), &mut sealed);
+            cursor.insert_before(key.as_ref(), sealed.as_slice())?;
+            usage.add(key.as_ref().len(), sealed.len());
+            inserted += 1;
+        }
+        cursor.close()?;
+        return Ok(inserted);
+    }
+    for (row, record) in rows {
+        let key = row.encode();
+        seal(key.as_ref(), record.as_bytes(), &mut sealed);
+        if let Some(replaced) = table.insert(key.as_ref(), sealed.as_slice())? {
+            usage.subtract(key.as_ref().len(), replaced.value().len());
+        }
+        usage.add(key.as_ref().len(), sealed.len());
+        inserted += 1;
+    }
+    Ok(inserted)
+}
+
+pub(crate) fn remove_rows(table: &mut Writable<'_>, rows: &[RowKey], usage: &mut Usage) -> Result<(), redb::Error> {
+    for row in rows {
+        let key = row.encode();
+        if let Some(removed) = table.remove(key.as_ref())? {
+            usage.subtract(key.as_ref().len(), removed.value().len());
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn put_applied(transaction: &WriteTransaction, index: Index, term: Term) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(Table::Meta.definition())?;
+    put(&mut meta, CONSISTENT_INDEX_KEY, &index.0.to_be_bytes())?;
+    put(&mut meta, TERM_KEY, &term.0.to_be_bytes())
+}
+
+pub(crate) fn put_usage(transaction: &WriteTransaction, usage: Usage) -> Result<(), redb::Error> {
+    put(&mut transaction.open_table(FILE)?, USAGE_KEY, &usage.encode())
+}
+
+pub(crate) fn put(table: &mut Writable<'_>, key: &[u8], value: &[u8]) -> Result<(), redb::Error> {
+    let mut sealed = Vec::new();
+    seal(key, value, &mut sealed);
+    table.insert(key, sealed.as_slice())?;
+    Ok(())
+}
+
+/// The value of `key`, its seal checked.
+pub(crate) fn read(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, redb::Error> {
+    let Some(stored) = table.get(key)? else { return Ok(None) };
+    match unseal(key, stored.value()) {
+        Some(value) => Ok(Some(value.to_vec())),
+        None => Err(damaged(format_args!("the value of {} fails its checksum", key.escape_ascii()))),
+    }
+}
+
+fn read_u64(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<u64>, redb::Error> {
+    let Some(value) = read(table, key)? else { return Ok(None) };
+    match <[u8; 8]>::try_from(value.as_slice()) {
+        Ok(bytes) => Ok(Some(u64::from_be_bytes(bytes))),
+        Err(_) => Err(damaged(format_args!("{} has {} bytes instead of 8", key.escape_ascii(), value.len()))),
+    }
+}
+
+/// Runs `op` of the engine. redb has checks that panic where a damaged page contradicts itself; where panics unwind,
+/// they become errors that name the file.
+pub(crate) fn contained<T>(op: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(op)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(damaged(format_args!("the storage engine gave up on it: {}", text.unwrap_or("it said nothing"))))
+    })
+}
+
+/// An error for contents that cannot be right.
+pub(crate) fn damaged(what: impl Display) -> redb::Error {
+    redb::Error::Corrupted(what.to_string())
+}
+
+fn explain(path: &Path, storage: &Storage, error: redb::Error) -> BackendError {
+    let path = path.to_owned();
+    match (storage.failure(), error) {
+        (Some(Failure::NoSpace), _) => BackendError::NoSpace { path },
+        (Some(Failure::Io { kind: ErrorKind::UnexpectedEof, text }), _) => BackendError::Damaged { path, what: text },
+        (Some(Failure::Io { kind, text }), _) => BackendError::Io { path, source: io::Error::new(kind, text) },
+        (None, redb::Error::Corrupted(what)) => BackendError::Damaged { path, what },
+        (None, error) => BackendError::Damaged { path, what: error.to_string() },
+    }
+}
+
+/// Recognises other files by their first bytes.
+fn check_ours(file: &dyn DiskFile, path: &Path) -> Result<(), BackendError> {
+    const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+    const BBOLT_MAGIC: &[u8] = &0xED0C_DAED_u32.to_le_bytes();
+    const BBOLT_MAGIC_AT: usize = 16;
+    let foreign = |what| Err(BackendError::Foreign { path: path.to_owned(), what });
+    let mut head = [0; 32];
+    match file.read_at(&mut head, 0) {
+        Ok(()) if head.starts_with(REDB_MAGIC) => Ok(()),
+        Ok(()) if head[BBOLT_MAGIC_AT..].starts_with(BBOLT_MAGIC) => {
+            foreign("it is an etcd database (bbolt); convert it with `quorateutl migrate`")
+        }
+        Ok(()) => foreign("its first bytes are not those of one"),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => foreign("it is too short for one"),
+        Err(source) => Err(BackendError::Io { path: path.to_owned(), source }),
+    }
+}

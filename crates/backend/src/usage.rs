@@ -1,0 +1,70 @@
+//! How many rows the `key` table holds, and what they take.
+//!
+//! redb can only tell by walking the file. So the numbers are kept beside the rows, in the same transactions: the
+//! count is exact and finds lost rows, the bytes are reckoned from the sizes.
+
+/// Rows of the `key` table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) rows: u64,
+    /// Bytes of file pages, reckoned.
+    pub(crate) bytes: u64,
+}
+
+impl Usage {
+    pub(crate) fn add(&mut self, key_len: usize, value_len: usize) {
+        self.rows += 1;
+        self.bytes += page_share(key_len + value_len);
+    }
+
+    pub(crate) fn subtract(&mut self, key_len: usize, value_len: usize) {
+        self.rows = self.rows.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(page_share(key_len + value_len));
+    }
+
+    pub(crate) fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.rows.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.bytes.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Usage> {
+        let (rows, bytes) = bytes.split_first_chunk::<8>()?;
+        Some(Usage { rows: u64::from_be_bytes(*rows), bytes: u64::from_be_bytes(bytes.try_into().ok()?) })
+    }
+}
+
+const PAGE: usize = 4096;
+const LEAF_HEADER: usize = 4;
+/// Two end offsets.
+const ENTRY_OVERHEAD: usize = 8;
+
+/// What a row costs of the pages it shares; a row larger than a page has a run of pages, a power of two, to itself.
+fn page_share(row_len: usize) -> u64 {
+    let entry = row_len + ENTRY_OVERHEAD;
+    let rows_a_page = (PAGE - LEAF_HEADER) / entry;
+    let share = if rows_a_page > 0 { PAGE.div_ceil(rows_a_page) } else { (entry + LEAF_HEADER).next_power_of_two() };
+    share as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_back() {
+        let usage = Usage { rows: 3, bytes: 1 << 40 };
+        assert_eq!(usage.encode(), *b"\0\0\0\0\0\0\0\x03\0\0\x01\0\0\0\0\0");
+        assert_eq!(Usage::decode(&usage.encode()), Some(usage));
+        assert_eq!(Usage::decode(&usage.encode()[1..]), None);
+    }
+
+    #[test]
+    fn rows_share_pages_or_have_runs_of_them() {
+        assert_eq!(page_share(4084), 4096);
+        assert_eq!(page_share(4085), 8192);
+        assert_eq!(page_share(338), 373);
+        assert_eq!(page_share(20_000), 32_768);
+    }
+}
