@@ -17,10 +17,6 @@ pub fn txn_cost(txn: &TxnRequest) -> u64 {
     branch_cost(&txn.success).max(branch_cost(&txn.failure))
 }
 
-pub fn lease_grant_cost() -> u64 {
-    64
-}
-
 fn branch_cost(ops: &[RequestOp]) -> u64 {
     let cost = |op: &RequestOp| match &op.request {
         Some(Request::RequestPut(put)) => put_cost(put),

@@ -152,8 +152,9 @@ impl<'a, 'b> Execution<'a, 'b> {
         kv::check_lease(lessor, put)?;
         let mut txn = self.batch.txn();
         kv::check_kept(&txn, put)?;
-        let answer = kv::put(&mut txn, lessor, put)?;
+        let answer = kv::put(&mut txn, lessor, put);
         let changes = txn.finish(self.staged);
+        let answer = answer?;
         let revision = self.publish(changes)?;
         if answer.len() == 0 {
             return Ok(Reply::empty(revision));
@@ -166,8 +167,9 @@ impl<'a, 'b> Execution<'a, 'b> {
     fn delete_range(&mut self, delete: &DeleteRangeRequest) -> Result<Reply, Failure> {
         kv::check_key(&delete.key)?;
         let mut txn = self.batch.txn();
-        let answer = kv::delete_range(&mut txn, self.state.shared.lessor(), delete)?;
+        let answer = kv::delete_range(&mut txn, self.state.shared.lessor(), delete);
         let changes = txn.finish(self.staged);
+        let answer = answer?;
         let revision = self.publish(changes)?;
         let mut body = BytesMut::with_capacity(answer.len() as usize);
         answer.encode(&mut body);
@@ -180,8 +182,9 @@ impl<'a, 'b> Execution<'a, 'b> {
         let mut store = self.batch.txn();
         let path = txn::choose_path(&store, request)?;
         txn::check(&store, lessor, readable, request, &path)?;
-        let body = txn::run(&mut store, lessor, readable.current, request, &path)?;
+        let body = txn::run(&mut store, lessor, readable.current, request, &path);
         let changes = store.finish(self.staged);
+        let body = body?;
         let revision = self.publish(changes)?;
         Ok(Reply::encoded(revision, body))
     }

@@ -12,8 +12,8 @@
 //! member's own and no part of the replicated state. Replies carry the encoded response message without its header,
 //! which only the front end can fill in.
 //!
-//! The parts: [`Machine`] is owned by the apply thread; [`Shared`] is what other threads read; [`validate`] is what a
-//! front end checks before it proposes; the `*_reply` functions answer what need not go through the log.
+//! The parts: [`Machine`] is owned by the apply thread; [`Shared`] is what other threads read, and answers what need not
+//! go through the log; [`validate`] is what a front end checks before it proposes.
 
 mod alarms;
 mod compare;
@@ -35,14 +35,10 @@ pub mod validate;
 mod wire;
 
 pub use alarms::{Alarm, Alarms};
-pub use cost::{lease_grant_cost, put_cost, txn_cost};
+pub use cost::{put_cost, txn_cost};
 pub use error::{ApplyError, Failure, MachineError, RequestError};
 pub use machine::{Applied, Machine, MachineOptions};
 pub use members::{VoterChange, encode_conf_change};
-pub use read::{
-    NotPrimary, alarms_reply, hash_kv_reply, is_read_only, leases_reply, members_reply, range_reply,
-    time_to_live_reply, txn_reply,
-};
+pub use read::NotPrimary;
 pub use reply::{Body, RangeBody, Reply};
-pub use restore::bootstrap;
 pub use shared::Shared;

@@ -32,6 +32,18 @@ pub struct MachineOptions {
     pub persist_checkpoints: bool,
 }
 
+impl Default for MachineOptions {
+    /// etcd's defaults, and a gigabyte of values in memory.
+    fn default() -> MachineOptions {
+        MachineOptions {
+            store: StoreOptions { value_budget_bytes: 1 << 30 },
+            lessor: LessorOptions { ttl_min: 2, checkpoint_interval: None },
+            learners_max: 1,
+            persist_checkpoints: false,
+        }
+    }
+}
+
 /// What came of applied entries. The caller empties what it has used; everything is appended.
 #[derive(Debug, Default)]
 pub struct Applied {

@@ -66,7 +66,8 @@ pub(crate) fn change(
     if membership.is_removed(id) {
         staged.values.push((Table::MembersRemoved, rows::member_key(id), Some(rows::REMOVED.to_vec())));
     }
-    stage_conf_state(membership, staged);
+    let state = rows::conf_state(&membership.conf_state());
+    staged.values.push((Table::Meta, rows::CONF_STATE.to_vec(), Some(state)));
     let body = match membership.member(id) {
         Some(added) if matches!(change, Change::Add(_)) => encode(&etcdserverpb::MemberAddResponse {
             header: None,
@@ -76,11 +77,6 @@ pub(crate) fn change(
         _ => list(membership),
     };
     Ok((body, voters))
-}
-
-pub(crate) fn stage_conf_state(membership: &Membership, staged: &mut Staged) {
-    let state = rows::conf_state(&membership.conf_state());
-    staged.values.push((Table::Meta, rows::CONF_STATE.to_vec(), Some(state)));
 }
 
 /// Notes what a member says of itself.

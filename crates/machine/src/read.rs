@@ -6,7 +6,7 @@
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
     AlarmRequest, HashKvRequest, HashKvResponse, LeaseLeasesResponse, LeaseStatus, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, RangeRequest, RequestOp, TxnRequest,
+    LeaseTimeToLiveResponse, RangeRequest, TxnRequest,
 };
 use bytes::{Bytes, BytesMut};
 use env::Monotonic;
@@ -29,34 +29,104 @@ use crate::txn::{Readable, branch, choose_path, put_range, put_succeeded};
 #[error("not a primary lessor")]
 pub struct NotPrimary;
 
-/// Reads a range. The keys are encoded later, by whoever sends the answer.
-///
-/// # Errors
-/// A revision that is compacted or not there yet, an empty key, unknown sort options; or the store is broken.
-pub fn range_reply(view: &View, range: &RangeRequest) -> Result<Reply, Failure> {
-    kv::check_key(&range.key)?;
-    Ok(Reply::range(view.range(&range_query(range)?)?))
-}
+impl Shared {
+    /// Reads a range. The keys are encoded later, by whoever sends the answer.
+    ///
+    /// # Errors
+    /// A revision that is compacted or not there yet, an empty key, unknown sort options; or the store is broken.
+    pub fn range(&self, range: &RangeRequest) -> Result<Reply, Failure> {
+        Ok(Reply::range(self.read(range)?))
+    }
 
-/// Whether a transaction only reads, so that [`txn_reply`] can answer it. One with a nested transaction counts as
-/// writing, as in etcd.
-pub fn is_read_only(txn: &TxnRequest) -> bool {
-    let is_range = |op: &RequestOp| matches!(op.request, Some(Request::RequestRange(_)));
-    txn.success.iter().chain(&txn.failure).all(is_range)
-}
+    /// How many keys a range holds, whatever its limit and filters.
+    ///
+    /// # Errors
+    /// As [`Shared::range`].
+    pub fn count(&self, range: &RangeRequest) -> Result<i64, Failure> {
+        Ok(self.read(&RangeRequest { count_only: true, ..range.clone() })?.count)
+    }
 
-/// Carries out a transaction that only reads ([`is_read_only`]). Everything in it is read at one revision.
-///
-/// # Errors
-/// As [`range_reply`]; and [`RequestError::EmptyOperation`] if it is not read-only after all.
-pub fn txn_reply(view: &View, txn: &TxnRequest) -> Result<Reply, Failure> {
-    loop {
-        let revision = view.revision();
-        let result = txn_at(&Pinned { view, revision }, txn);
-        // A compaction may have overtaken the revision meanwhile; reads of single keys do not notice.
-        if view.compacted() <= revision {
-            return result;
+    fn read(&self, range: &RangeRequest) -> Result<RangeResult, Failure> {
+        kv::check_key(&range.key)?;
+        Ok(self.view().range(&range_query(range)?)?)
+    }
+
+    /// Carries out a transaction that holds nothing but ranges. Everything in it is read at one revision.
+    ///
+    /// # Errors
+    /// As [`Shared::range`]; and [`RequestError::EmptyOperation`] if there is something else in it.
+    pub fn read_only_txn(&self, txn: &TxnRequest) -> Result<Reply, Failure> {
+        let view = self.view();
+        loop {
+            let revision = view.revision();
+            let result = txn_at(&Pinned { view, revision }, txn);
+            // A compaction may have overtaken the revision meanwhile; reads of single keys do not notice.
+            if view.compacted() <= revision {
+                return result;
+            }
         }
+    }
+
+    /// How a lease stands; an unknown one has a time to live of -1.
+    ///
+    /// # Errors
+    /// On members that do not lead.
+    pub fn time_to_live(&self, request: &LeaseTimeToLiveRequest, now: Monotonic) -> Result<Reply, NotPrimary> {
+        let revision = self.view().revision();
+        let id = LeaseId(request.id);
+        let mut response = LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..LeaseTimeToLiveResponse::default() };
+        {
+            let lessor = self.lessor().lock();
+            if !lessor.is_primary() {
+                return Err(NotPrimary);
+            }
+            if let Some(found) = lessor.time_to_live(id, now) {
+                response.ttl = found.remaining_ttl.ok_or(NotPrimary)?;
+                response.granted_ttl = found.granted_ttl;
+                if request.keys {
+                    response.keys = lessor.keys(id).into_iter().flatten().map(Bytes::copy_from_slice).collect();
+                }
+            }
+        }
+        Ok(encoded(revision, &response))
+    }
+
+    /// Every lease, the one that lapses first in front.
+    pub fn leases(&self) -> Reply {
+        let revision = self.view().revision();
+        let leases = self.lessor().lock().leases();
+        let leases = leases.into_iter().map(|id| LeaseStatus { id: id.0 }).collect();
+        encoded(revision, &LeaseLeasesResponse { header: None, leases })
+    }
+
+    /// The alarms that are raised, as a request to list them asks.
+    ///
+    /// # Errors
+    /// An unknown type is asked for.
+    pub fn list_alarms(&self, request: &AlarmRequest) -> Result<Reply, ApplyError> {
+        Ok(Reply::encoded(self.view().revision(), self.alarms().list(request)?))
+    }
+
+    /// The members. Answers about the cluster have no revision.
+    pub fn list_members(&self) -> Reply {
+        Reply::encoded(0, members::list(&self.membership()))
+    }
+
+    /// The hash of all key-values up to a revision; 0 is the current one. Reads the whole store: not for a thread that
+    /// others wait for.
+    ///
+    /// # Errors
+    /// A revision that is compacted or not there yet; or the store is broken.
+    pub fn hash_kv(&self, request: &HashKvRequest) -> Result<Reply, Failure> {
+        let revision = self.view().revision();
+        let hash = self.view().hash_kv(request.revision)?;
+        let response = HashKvResponse {
+            header: None,
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        };
+        Ok(encoded(revision, &response))
     }
 }
 
@@ -99,71 +169,6 @@ impl State for Pinned<'_> {
         }
         self.view.range(&query)
     }
-}
-
-/// How a lease stands; an unknown one has a time to live of -1.
-///
-/// # Errors
-/// On members that do not lead.
-pub fn time_to_live_reply(
-    shared: &Shared,
-    request: &LeaseTimeToLiveRequest,
-    now: Monotonic,
-) -> Result<Reply, NotPrimary> {
-    let revision = shared.view().revision();
-    let id = LeaseId(request.id);
-    let mut response = LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..LeaseTimeToLiveResponse::default() };
-    {
-        let lessor = shared.lessor().lock();
-        if !lessor.is_primary() {
-            return Err(NotPrimary);
-        }
-        if let Some(found) = lessor.time_to_live(id, now) {
-            response.ttl = found.remaining_ttl.ok_or(NotPrimary)?;
-            response.granted_ttl = found.granted_ttl;
-            if request.keys {
-                response.keys = lessor.keys(id).into_iter().flatten().map(Bytes::copy_from_slice).collect();
-            }
-        }
-    }
-    Ok(encoded(revision, &response))
-}
-
-/// Every lease, the one that lapses first in front.
-pub fn leases_reply(shared: &Shared) -> Reply {
-    let revision = shared.view().revision();
-    let leases = shared.lessor().lock().leases();
-    let leases = leases.into_iter().map(|id| LeaseStatus { id: id.0 }).collect();
-    encoded(revision, &LeaseLeasesResponse { header: None, leases })
-}
-
-/// The alarms that are raised.
-///
-/// # Errors
-/// An unknown type is asked for.
-pub fn alarms_reply(shared: &Shared, request: &AlarmRequest) -> Result<Reply, ApplyError> {
-    Ok(Reply::encoded(shared.view().revision(), shared.alarms().list(request)?))
-}
-
-/// The members. Answers about the cluster have no revision.
-pub fn members_reply(shared: &Shared) -> Reply {
-    Reply::encoded(0, members::list(&shared.membership()))
-}
-
-/// The hash of all key-values up to a revision; 0 is the current one.
-///
-/// # Errors
-/// A revision that is compacted or not there yet; or the store is broken.
-pub fn hash_kv_reply(view: &View, request: &HashKvRequest) -> Result<Reply, Failure> {
-    let revision = view.revision();
-    let hash = view.hash_kv(request.revision)?;
-    let response = HashKvResponse {
-        header: None,
-        hash: hash.hash,
-        compact_revision: hash.compact_revision,
-        hash_revision: hash.hash_revision,
-    };
-    Ok(encoded(revision, &response))
 }
 
 fn encoded(revision: i64, response: &impl Message) -> Reply {

@@ -1,26 +1,14 @@
-//! From the backend to the state in memory, and the first state of a new cluster.
+//! From the backend to the state in memory.
 
-use backend::{Backend, Staged, Table};
+use backend::{Backend, Table};
 use lease::{Lessor, LessorOptions};
-use membership::{Member, Membership, rows};
+use membership::{Membership, rows};
 use mvcc::Store;
+use types::LeaseId;
 
 use crate::alarms::Alarms;
 use crate::error::MachineError;
 use crate::leases;
-use crate::members;
-
-/// Stages the members a cluster starts with. Whoever makes a new backend calls it before [`crate::Machine::restore`],
-/// unless the members come from the log.
-pub fn bootstrap(backend: &Backend, initial: impl IntoIterator<Item = Member>) {
-    let mut staged = Staged::default();
-    let membership = Membership::new(initial, [], None, membership::Downgrade::default());
-    for member in membership.members() {
-        staged.values.push((Table::Members, rows::member_key(member.id), Some(rows::member(member))));
-    }
-    members::stage_conf_state(&membership, &mut staged);
-    backend.stage(staged);
-}
 
 pub(crate) fn alarms(backend: &Backend) -> Result<Alarms, MachineError> {
     Ok(Alarms::restore(backend.values(Table::Alarm)?)?)
@@ -28,7 +16,7 @@ pub(crate) fn alarms(backend: &Backend) -> Result<Alarms, MachineError> {
 
 pub(crate) fn lessor(backend: &Backend, store: &Store, options: LessorOptions) -> Result<Lessor, MachineError> {
     let mut lessor = Lessor::restore(options, leases::parse_rows(backend.values(Table::Lease)?)?);
-    store.attachments(&mut |key, lease| lessor.attach(key, types::LeaseId::NONE, lease));
+    store.attachments(&mut |key, lease| lessor.attach(key, LeaseId::NONE, lease));
     Ok(lessor)
 }
 

@@ -15,12 +15,6 @@ use crate::query::check_sort;
 /// its depth (100 messages, two for each level): what is accepted here must be readable there.
 pub const TXN_DEPTH_MAX: usize = 40;
 
-/// Limits on requests, as the operator set them.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub max_txn_ops: usize,
-}
-
 /// # Errors
 /// An empty key, or unknown sort options (as etcd 3.6 has it; 3.5 crashes on some).
 pub fn check_range(range: &RangeRequest) -> Result<(), RequestError> {
@@ -49,12 +43,12 @@ pub fn check_delete_range(delete: &DeleteRangeRequest) -> Result<(), RequestErro
 
 /// Checks a transaction and everything nested in it.
 ///
-/// The longest of a transaction's three lists counts against the limit; a nested one has what its parents left.
+/// The longest of a transaction's three lists counts against `ops_max`; a nested one has what its parents left.
 ///
 /// # Errors
 /// The first thing wrong in etcd's order: counts and operations from the outside in, then keys written twice.
-pub fn check_txn(txn: &TxnRequest, limits: &Limits) -> Result<(), RequestError> {
-    check_ops(txn, limits.max_txn_ops, 1)?;
+pub fn check_txn(txn: &TxnRequest, ops_max: usize) -> Result<(), RequestError> {
+    check_ops(txn, ops_max, 1)?;
     check_written_once(&txn.success)?;
     check_written_once(&txn.failure)
 }
