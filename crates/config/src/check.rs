@@ -1,0 +1,437 @@
+//! What must hold between and inside the values, with etcd's texts; then what becomes of each flag here.
+//!
+//! Each check adds at most one problem, and none for a flag that has one already.
+
+use std::net::IpAddr;
+
+use crate::flag::{Flag, Status};
+use crate::gate::{self, GATES};
+use crate::go;
+use crate::problem::{Notice, Problem};
+use crate::table;
+use crate::url;
+use crate::written::{Value, Written};
+use crate::yaml::{self, Content, Node};
+
+/// Bounds on what a member will hold in one piece; etcd has none.
+pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 30;
+
+const ELECTION_MS_MAX: u64 = 50_000;
+
+/// Holds everything that was written against the rules, and adds problems and notices to it.
+///
+/// Source: etcd-io/etcd `server/embed/config.go` (`Validate`) and `embed/etcd.go`, in their order.
+pub(crate) fn check(written: &mut Written) {
+    logging(written);
+    listeners(written);
+    advertised(written);
+    bootstrap_source(written);
+    raft_times(written);
+    advertise_beside_listen(written);
+    compaction(written);
+    tracing(written);
+    gates(written);
+    hash_check_time(written);
+    tls(written);
+    auth(written);
+    version_2(written);
+    bounds(written);
+    statuses(written);
+}
+
+impl Written {
+    /// Adds a problem with a flag, telling where its value came from.
+    fn wrong(&mut self, name: &'static str, error: impl Into<String>, hint: &str) {
+        let problem = Problem::new(error).setting_of(self.given(name));
+        self.fault(name, if hint.is_empty() { problem } else { problem.hint(hint) });
+    }
+}
+
+fn logging(written: &mut Written) {
+    let logger = written.text("logger");
+    if logger != "zap" {
+        written.wrong("logger", format!("unknown logger option {}", go::quote(&logger)), "leave it out, or write zap");
+    }
+    let format = written.text("log-format");
+    if !matches!(format.as_str(), "" | "json" | "console") {
+        let error = format!("unknown log format: {format}, supported values json, console");
+        written.wrong("log-format", error, "write json or console");
+    }
+    let outputs = written.list("log-outputs");
+    if outputs.is_empty() {
+        written.wrong("log-outputs", "--log-outputs names no output", "write stderr, stdout or a path");
+    } else if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
+        let error = "multi logoutput for \"default\" is not supported yet";
+        written.wrong("log-outputs", error, "write stderr instead of default beside other outputs");
+    } else if outputs.iter().any(|output| output == "systemd/journal") {
+        let error = "--log-outputs=systemd/journal is refused: writing to the journal itself comes later";
+        written.wrong("log-outputs", error, "write default: systemd takes standard error to its journal");
+    }
+    if written.sound(&["enable-log-rotation"]) && written.bool("enable-log-rotation") {
+        let files = outputs.iter().filter(|output| !matches!(output.as_str(), "default" | "stderr" | "stdout")).count();
+        let rules = yaml::parse(&written.text("log-rotation-config-json"));
+        if outputs.len() != 1 || files != 1 {
+            let error = "--log-outputs requires a single file path when --log-rotate-config-json is defined";
+            written.wrong("enable-log-rotation", error, "");
+        } else if !matches!(rules, Ok(Some(Node { content: Content::Map(_), .. }))) {
+            let error = "improperly formatted log rotation config: not a JSON object";
+            written.wrong("log-rotation-config-json", error, "");
+        }
+    }
+}
+
+fn listeners(written: &mut Written) {
+    for name in ["listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"] {
+        if !written.sound(&[name]) {
+            continue;
+        }
+        let urls = written.urls(name);
+        let unbindable = urls.iter().find(|url| url.host().is_some_and(|host| !can_bind(host)));
+        if let Some(url) = unbindable {
+            let error = format!("expected IP in URL for binding ({url})");
+            written.wrong(name, error, &format!("write an address of this machine in --{name}, or 0.0.0.0 for all"));
+        } else if let Some(url) = urls.iter().find(|url| url.is_tls()) {
+            let (what, cert, key) = match name {
+                "listen-peer-urls" => ("peer", "peer-cert-file", "peer-key-file"),
+                _ => ("client", "cert-file", "key-file"),
+            };
+            let has_cert = written.given(cert).is_some() && written.given(key).is_some();
+            let automatic = written.bool(if what == "peer" { "peer-auto-tls" } else { "auto-tls" });
+            let error = match has_cert || automatic {
+                true => format!("--{name} is refused: TLS comes later ({url})"),
+                false => {
+                    format!("TLS key/cert (--{cert}, --{key}) must be provided for {what} url {url} with HTTPS scheme")
+                }
+            };
+            written.wrong(
+                name,
+                error,
+                "TLS comes later: write http:// instead of https://, unix:// instead of unixs://",
+            );
+        }
+    }
+    if written.sound(&["listen-client-urls"])
+        && written.given("listen-client-urls").is_some()
+        && written.urls("listen-client-urls").is_empty()
+    {
+        written.wrong("listen-client-urls", "--listen-client-urls names no URL", "write http://localhost:2379");
+    }
+    if written.sound(&["listen-client-urls", "listen-client-http-urls"]) {
+        let grpc = written.urls("listen-client-urls");
+        if let Some(url) = written.urls("listen-client-http-urls").iter().find(|url| grpc.contains(url)) {
+            let error =
+                format!("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}");
+            written.wrong("listen-client-http-urls", error, "");
+        }
+    }
+}
+
+fn can_bind(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok()
+}
+
+fn advertised(written: &mut Written) {
+    for (name, form) in [
+        ("initial-advertise-peer-urls", "\"host:port\""),
+        ("advertise-client-urls", "in the format \"host:port\", \"unix:/path/to/socket\" or \"unixs:/path/to/socket\""),
+    ] {
+        if !written.sound(&[name]) {
+            continue;
+        }
+        let urls = written.urls(name);
+        if let Some(url) = urls.iter().find(|url| url.host() == Some("")) {
+            let all = go::quote(&url::join(&urls));
+            let error = format!("--{name} {all} must be {form} (unexpected empty host ({url}))");
+            written.wrong(name, error, "write the name or address others reach this member by");
+        } else if urls.is_empty() && written.given(name).is_some() {
+            written.wrong(name, format!("--{name} names no URL"), "leave it out, or write http://host:port");
+        }
+    }
+}
+
+/// At most one way to find the first members.
+fn bootstrap_source(written: &mut Written) {
+    let set = |name: &str| written.given(name).is_some_and(|given| !given.raw.is_empty());
+    let (cluster, old, new, srv) =
+        (set("initial-cluster"), set("discovery"), set("discovery-endpoints"), set("discovery-srv"));
+    let token = set("discovery-token");
+    if [cluster, old, new, srv].iter().filter(|set| **set).count() > 1 {
+        let second = if new { "discovery-endpoints" } else { "discovery" };
+        let error = format!(
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"{second}\" or \
+             \"discovery-srv\""
+        );
+        let culprit = if new {
+            "discovery-endpoints"
+        } else if old {
+            "discovery"
+        } else {
+            "discovery-srv"
+        };
+        written.wrong(culprit, error, "keep --initial-cluster");
+    }
+    if token != new {
+        let error = "both --discovery-token and --discovery-endpoints must be set";
+        written.wrong(if token { "discovery-token" } else { "discovery-endpoints" }, error, "");
+    }
+    let raw = written.given("discovery-endpoints").map(|given| given.raw.clone());
+    if raw.is_some_and(|raw| !raw.is_empty() && raw.split(',').any(|part| part.trim().is_empty())) {
+        written.wrong("discovery-endpoints", "--discovery-endpoints must not contain empty endpoints", "");
+    }
+}
+
+fn raft_times(written: &mut Written) {
+    let (heartbeat, election) = ("heartbeat-interval", "election-timeout");
+    let (heartbeat_ms, election_ms) = (written.uint(heartbeat), written.uint(election));
+    if heartbeat_ms == 0 {
+        let hint = "write milliseconds, such as 100";
+        written.wrong(heartbeat, "--heartbeat-interval must be >0 (set to 0ms)", hint);
+    }
+    if election_ms == 0 {
+        let hint = "write milliseconds, such as 1000";
+        written.wrong(election, "--election-timeout must be >0 (set to 0ms)", hint);
+    }
+    if !written.sound(&[heartbeat, election]) {
+        return;
+    }
+    if heartbeat_ms.saturating_mul(5) > election_ms {
+        let error = format!(
+            "--election-timeout[{election_ms}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat_ms}ms]"
+        );
+        let hint = format!("write {} or more, or a shorter --heartbeat-interval", heartbeat_ms.saturating_mul(5));
+        let culprit = if written.given(election).is_some() { election } else { heartbeat };
+        written.wrong(culprit, error, &hint);
+    } else if election_ms > ELECTION_MS_MAX {
+        let error =
+            format!("--election-timeout[{election_ms}ms] is too long, and should be set less than {ELECTION_MS_MAX}ms");
+        written.wrong(election, error, "write milliseconds, such as 1000");
+    }
+}
+
+/// Only outside the file: there, etcd keeps the default of what is advertised.
+fn advertise_beside_listen(written: &mut Written) {
+    let (listen, advertise) = ("listen-client-urls", "advertise-client-urls");
+    let missing = written.given(listen).is_some() && written.given(advertise).is_none();
+    if !written.from_file && missing && written.sound(&[listen, advertise]) {
+        let urls = url::join(&written.urls(listen));
+        let error = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
+        let hint = format!("add --advertise-client-urls with the URL clients reach this member by, maybe {urls}");
+        written.wrong(advertise, error, &hint);
+    }
+}
+
+fn compaction(written: &mut Written) {
+    let (mode, retention) = (written.text("auto-compaction-mode"), written.text("auto-compaction-retention"));
+    match mode.as_str() {
+        "periodic" | "revision" => {}
+        "" => written.wrong("auto-compaction-mode", "undefined auto-compaction-mode", "write periodic or revision"),
+        _ => {
+            let error = format!("unknown auto-compaction-mode {}", go::quote(&mode));
+            written.wrong("auto-compaction-mode", error, "write periodic or revision");
+        }
+    }
+    let is_count = !retention.is_empty() && retention.bytes().all(|byte| byte.is_ascii_digit());
+    let is_duration = !is_count && !retention.is_empty();
+    if is_duration && let Err(why) = go::parse_duration(&retention) {
+        let error = format!("error parsing CompactionRetention: {why}");
+        written.wrong("auto-compaction-retention", error, "write a duration such as 1h30m, or a number");
+    }
+}
+
+fn tracing(written: &mut Written) {
+    let rate = written.int("distributed-tracing-sampling-rate");
+    if !written.bool("enable-distributed-tracing") || (0..=1_000_000).contains(&rate) {
+        return;
+    }
+    let why = if rate < 0 { "must be positive" } else { "must be less than 1000000" };
+    let error = format!("distributed tracing configurition is not valid: (tracing sampling rate {why})");
+    written.wrong("distributed-tracing-sampling-rate", error, "write how many of a million requests to trace");
+}
+
+fn gates(written: &mut Written) {
+    let name = "feature-gates";
+    if !written.sound(&[name]) {
+        return;
+    }
+    let new = written.gates(name);
+    let mut pairs = Vec::new();
+    let mut clash = None;
+    for (gate, given) in written.old_gates() {
+        let Value::Bool(on) = given.value else { continue };
+        if let Some((_, newly)) = new.iter().find(|(name, _)| name == gate) {
+            let old = given.flag.name;
+            clash.get_or_insert(format!(
+                "cannot specify both flags: --{old}={on} and --{name}={gate}={newly} at the same time, please just use \
+                 --{name}={gate}={newly}"
+            ));
+        }
+        pairs.push((gate.to_string(), on));
+    }
+    if let Some(clash) = clash {
+        return written.wrong(name, clash, "");
+    }
+    pairs.extend(new);
+    let on = |gate: &str| {
+        let gate = gate::find(gate).expect("a gate of the table");
+        gate::setting(gate, &pairs).map_or(gate.stage.default(), |(_, on)| on)
+    };
+    if on("LeaseCheckpointPersist") && !on("LeaseCheckpoint") {
+        let error = "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint";
+        return written.wrong(name, error, "write --feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true");
+    }
+    if on("LeaseCheckpoint") && !on("LeaseCheckpointPersist") {
+        written.notices.push(Notice::Setting {
+            setting: "--feature-gates".to_string(),
+            what: "Detected that checkpointing is enabled without persistence. Consider enabling feature gate \
+                   LeaseCheckpointPersist"
+                .to_string(),
+        });
+    }
+    for gate in &GATES {
+        let Some((by, value)) = gate::setting(gate, &pairs).filter(|(_, on)| *on != gate.stage.default()) else {
+            continue;
+        };
+        let setting = match written.old_gates().find(|(name, _)| *name == by) {
+            Some((_, given)) => given.setting(),
+            None => format!("--feature-gates={by}={value}"),
+        };
+        match gate.status {
+            Status::Refused { why, .. } => {
+                let through = if by == gate.name { String::new() } else { format!(" (for {})", gate.name) };
+                let problem = Problem::new(format!("{setting} is refused{through}: {why}"));
+                written.fault(name, problem.hint("leave it out"));
+            }
+            Status::NoMeaning(why) => {
+                written.notices.push(Notice::Setting { setting, what: format!("{} has no effect: {why}", gate.name) });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn hash_check_time(written: &mut Written) {
+    let time = written.duration("compact-hash-check-time");
+    if time <= 0 {
+        let error = format!("--compact-hash-check-time must be >0 (set to {})", go::format_duration(time));
+        written.wrong("compact-hash-check-time", error, "write a duration such as 1m");
+    }
+}
+
+fn tls(written: &mut Written) {
+    let (min, max) = (written.text("tls-min-version"), written.text("tls-max-version"));
+    for (name, version) in [("tls-min-version", &min), ("tls-max-version", &max)] {
+        if !matches!(version.as_str(), "" | "TLS1.2" | "TLS1.3") {
+            let error = format!("unexpected TLS version {} (must be one of: TLS1.2, TLS1.3)", go::quote(version));
+            written.wrong(name, error, "write TLS1.2 or TLS1.3");
+        }
+    }
+    if written.sound(&["tls-min-version", "tls-max-version"]) && min == "TLS1.3" {
+        if max == "TLS1.2" {
+            let error = format!("min version ({min}) is greater than max version ({max})");
+            written.wrong("tls-max-version", error, "");
+        }
+        if !written.list("cipher-suites").is_empty() {
+            let error = "cipher suites cannot be configured when only TLS1.3 is enabled";
+            written.wrong("cipher-suites", error, "");
+        }
+    }
+    let (names, hosts) = (written.list("peer-cert-allowed-cn"), written.list("peer-cert-allowed-hostname"));
+    if !names.is_empty() && !hosts.is_empty() {
+        let error = format!(
+            "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[{}], hostnames=[{}])",
+            names.join(" "),
+            hosts.join(" ")
+        );
+        written.wrong("peer-cert-allowed-cn", error, "");
+    }
+}
+
+fn auth(written: &mut Written) {
+    let token = written.text("auth-token");
+    if !matches!(token.split(',').next(), Some("simple" | "jwt" | "")) {
+        let hint = "this is the kind of token, not a password: leave it out, or write simple";
+        written.wrong("auth-token", "auth: invalid auth options", hint);
+    }
+    let cost = written.uint("bcrypt-cost");
+    if !(4..=31).contains(&cost) {
+        let setting = written.given("bcrypt-cost").map(ToString::to_string).unwrap_or_default();
+        let what = format!("use default bcrypt cost instead of the invalid given cost {cost} (4 to 31)");
+        written.notices.push(Notice::Setting { setting, what });
+    }
+}
+
+fn version_2(written: &mut Written) {
+    if written.bool("enable-v2") && written.text("v2-deprecation") == "gone" {
+        written.wrong("enable-v2", "--enable-v2 and --v2-deprecation=gone are mutually exclusive", "leave both out");
+    }
+}
+
+/// What etcd leaves open and cannot be meant.
+fn bounds(written: &mut Written) {
+    if written.text("name").is_empty() {
+        written.wrong("name", "--name must not be empty", "leave it out, or write a name");
+    }
+    for name in [
+        "backend-batch-interval",
+        "grpc-keepalive-min-time",
+        "grpc-keepalive-interval",
+        "grpc-keepalive-timeout",
+        "compaction-sleep-interval",
+        "watch-progress-notify-interval",
+        "warning-apply-duration",
+        "warning-unary-request-duration",
+    ] {
+        let time = written.duration(name);
+        if time < 0 {
+            let error = format!("--{name} must not be negative (set to {})", go::format_duration(time));
+            written.wrong(name, error, "write a duration such as 5s");
+        }
+    }
+    for name in ["backend-batch-limit", "compaction-batch-limit"] {
+        let limit = written.int(name);
+        if limit < 0 {
+            written.wrong(name, format!("--{name} must not be negative (set to {limit})"), "write 0 for the default");
+        }
+    }
+    let request = written.uint("max-request-bytes");
+    if request == 0 || request > REQUEST_BYTES_MAX {
+        let error = format!("--max-request-bytes must be from 1 to {REQUEST_BYTES_MAX} (set to {request})");
+        written.wrong("max-request-bytes", error, "write 1572864, or leave it out");
+    }
+}
+
+/// What becomes of each flag that was given.
+fn statuses(written: &mut Written) {
+    for flag in table::flags() {
+        let Some(given) = written.given(flag.name) else { continue };
+        if !written.sound(&[flag.name]) || is_harmless(flag, &given.value) {
+            continue;
+        }
+        match flag.status {
+            Status::Refused { why, .. } => {
+                let error = format!("--{} is refused: {why}", flag.name);
+                let problem = Problem::new(error).setting(given);
+                written.fault(flag.name, problem);
+            }
+            Status::NoMeaning(why) => {
+                let notice = Notice::Setting { setting: given.setting(), what: format!("has no effect: {why}") };
+                written.notices.push(notice);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a value asks for nothing this server lacks.
+fn is_harmless(flag: &Flag, value: &Value) -> bool {
+    let same = |text: &str| Value::parse(flag.kind, text).as_ref() == Ok(value);
+    match (flag.status, value) {
+        // An invalid cost is replaced by the default, and nought hours are off however they are written.
+        (_, Value::Uint(cost)) if flag.name == "bcrypt-cost" && !(4..=31).contains(cost) => true,
+        (_, Value::Text(text)) if flag.name == "auto-compaction-retention" => {
+            text.is_empty() || text.bytes().all(|byte| byte == b'0') || go::parse_duration(text) == Ok(0)
+        }
+        (Status::Refused { harmless: Some(harmless), .. }, _) => harmless.iter().any(|text| same(text)),
+        _ => same(flag.default),
+    }
+}

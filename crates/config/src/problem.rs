@@ -1,0 +1,123 @@
+//! What is wrong with the settings (the server does not start), and what is worth saying about them (it does).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::log::{Field, Line, LogFormat};
+use crate::written::Given;
+
+/// One reason not to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    message: &'static str,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Problem {
+    /// A value that cannot be used; `error` is etcd's text for it where etcd has one, and names the flag.
+    pub(crate) fn new(error: impl Into<String>) -> Problem {
+        Problem { message: "failed to verify flags", fields: vec![("error", error.into())] }
+    }
+
+    /// A variable and its flag are both set.
+    pub(crate) fn conflict(variable: String, flag: &str) -> Problem {
+        let message = "conflicting environment variable is shadowed by corresponding command-line flag \
+                       (either unset environment variable or disable flag))";
+        let hint = format!("unset {variable}, or leave --{flag} out");
+        Problem { message, fields: vec![("environment-variable", variable), ("hint", hint)] }
+    }
+
+    /// Adds where the value was found, and its text.
+    pub(crate) fn setting(mut self, given: &Given) -> Problem {
+        self.fields.push(("setting", given.setting()));
+        if let Some(shown) = given.shown() {
+            self.fields.push(("value", shown.to_string()));
+        }
+        self
+    }
+
+    /// Adds where the value was found, and its text, if it was given at all.
+    pub(crate) fn setting_of(self, given: Option<&Given>) -> Problem {
+        match given {
+            Some(given) => self.setting(given),
+            None => self,
+        }
+    }
+
+    /// Adds what to write instead.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.fields.push(("hint", hint.into()));
+        self
+    }
+
+    /// The text etcd would have in `error`, or what is wrong otherwise.
+    pub fn error(&self) -> &str {
+        self.field("error").unwrap_or(self.message)
+    }
+
+    /// A field by its name: `error`, `setting`, `value`, `hint`, `environment-variable`.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn line(&self, format: LogFormat, wall: Duration) -> String {
+        let fields: Vec<_> = self.fields.iter().map(|(key, value)| (*key, Field::Text(value.clone()))).collect();
+        Line { level: "fatal", wall, caller: "config/problem.rs", message: self.message, fields: &fields }
+            .render(format)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.error())?;
+        match (self.field("setting").or(self.field("environment-variable")), self.field("value")) {
+            (Some(setting), Some(value)) => write!(f, " ({setting} is {value:?})")?,
+            (Some(setting), None) => write!(f, " ({setting})")?,
+            (None, _) => {}
+        }
+        match self.field("hint") {
+            Some(hint) => write!(f, ": {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Something the operator should know, to be logged once there is a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A variable that begins like ours but is none.
+    UnknownVariable { variable: String, hint: Option<String> },
+    /// `ETCD_VERSION`, which cannot be what its name says.
+    SpecialVariable { variable: String, value: String },
+    /// A setting that has no effect, or not the one it seems to have.
+    Setting { setting: String, what: String },
+    /// The settings come from this file.
+    FileLoaded { path: String },
+}
+
+impl Notice {
+    /// Writes the notice to the log.
+    pub fn log(&self) {
+        match self {
+            Notice::UnknownVariable { variable, hint } => {
+                tracing::warn!("environment-variable" = variable, hint, "unrecognized environment variable");
+            }
+            Notice::SpecialVariable { variable, value } => {
+                tracing::warn!(key = variable, value, "cannot set special environment variable");
+            }
+            Notice::Setting { setting, what } => tracing::warn!(setting, "{what}"),
+            Notice::FileLoaded { path } => tracing::info!(path, "{FILE_LOADED}"),
+        }
+    }
+}
+
+const FILE_LOADED: &str = "loaded server configuration, other configuration command line flags and environment \
+                           variables will be ignored if provided";
+
+/// All problems, a line each, as the log would show them.
+pub(crate) fn render(problems: &[Problem], format: LogFormat, wall: Duration) -> String {
+    match format {
+        LogFormat::Json => problems.iter().map(|problem| problem.line(format, wall)).collect(),
+        LogFormat::Console => problems.iter().map(|problem| format!("quorate: {problem}\n")).collect(),
+    }
+}

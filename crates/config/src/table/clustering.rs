@@ -1,0 +1,95 @@
+//! Flags of the cluster: who its members are, how they find each other, how its history is cut.
+
+use crate::flag::{Flag, Kind::*};
+
+const PEERS: &str = "it comes with clusters of several members";
+const DISCOVERY_LATER: &str = "discovery comes with clusters of several members; list them in --initial-cluster";
+
+#[rustfmt::skip] // one row is one flag
+pub(super) static CLUSTERING: &[Flag] = &[
+    Flag::new("initial-advertise-peer-urls", Urls, "http://localhost:2380",
+        "The peer URLs of this member that others are told"),
+    Flag::new("initial-cluster", Text, "",
+        "The members of a new cluster: name=url,name=url; empty means this member alone"),
+    Flag::new("initial-cluster-state", Choice(&["new", "existing"]), "new",
+        "Whether to found a cluster or to join one; without meaning once there is data"),
+    Flag::new("initial-cluster-token", Text, "etcd-cluster",
+        "A name that goes into the ids of a new cluster and its members"),
+    Flag::new("advertise-client-urls", Urls, "http://localhost:2379",
+        "The client URLs of this member that clients are told; required if --listen-client-urls is set"),
+    Flag::new("strict-reconfig-check", Bool, "true",
+        "Refuse membership changes that would cost the quorum"),
+    Flag::new("pre-vote", Bool, "true",
+        "Ask whether an election can be won before calling it"),
+    Flag::new("auto-compaction-retention", Text, "0",
+        "How much history to keep when compacting by itself: a duration, hours, or revisions; 0 means off")
+        .refused_but(&["0", ""], "automatic compaction comes later; compact through the API until then"),
+    Flag::new("auto-compaction-mode", Text, "periodic",
+        "What the retention counts: `periodic` for time, `revision` for revisions"),
+    Flag::new("max-learners", Int, "1",
+        "How many learners the cluster may have").of("3.6+").refused(PEERS),
+    Flag::new("corrupt-check-time", Duration, "0s",
+        "How often members compare hashes; 0 means never").of("3.6+").refused(PEERS),
+    Flag::new("compact-hash-check-time", Duration, "1m",
+        "How often the leader compares the hashes of compactions").of("3.6+").refused(PEERS),
+    Flag::new("downgrade-check-time", Duration, "5s",
+        "How often the state of a downgrade is looked at").of("3.6+").refused("downgrades come later"),
+];
+
+#[rustfmt::skip]
+pub(super) static DISCOVERY: &[Flag] = &[
+    Flag::new("discovery", Text, "",
+        "The URL of a discovery service of version 2").of("3.6-").refused(DISCOVERY_LATER),
+    Flag::new("discovery-proxy", Text, "",
+        "The HTTP proxy towards a discovery service of version 2").of("3.6-").refused(DISCOVERY_LATER),
+    Flag::new("discovery-fallback", Choice(&["exit", "proxy"]), "proxy",
+        "What to do when discovery of version 2 fails").not_in_file()
+        .no_meaning("there is no discovery of version 2 that could fail"),
+    Flag::new("discovery-endpoints", List, "",
+        "The endpoints of a discovery service of version 3").of("3.6+")
+        .at(&["discovery-config.endpoints", "discovery-config.client.endpoints"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-token", Text, "",
+        "The name of the cluster at the discovery service").of("3.6+")
+        .at(&["discovery-config.token"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-dial-timeout", Duration, "2s",
+        "How long connecting to the discovery service may take").of("3.6+")
+        .at(&["discovery-config.dial-timeout", "discovery-config.client.dial-timeout"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-request-timeout", Duration, "5s",
+        "How long a request to the discovery service may take").of("3.6+")
+        .at(&["discovery-config.request-timeout", "discovery-config.client.request-timeout"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-keepalive-time", Duration, "2s",
+        "How often the discovery service is pinged").of("3.6+")
+        .at(&["discovery-config.keepalive-time", "discovery-config.client.keepalive-time"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-keepalive-timeout", Duration, "6s",
+        "How long the discovery service may take to answer a ping").of("3.6+")
+        .at(&["discovery-config.keepalive-timeout", "discovery-config.client.keepalive-timeout"])
+        .refused(DISCOVERY_LATER),
+    Flag::new("discovery-insecure-transport", Bool, "true",
+        "Speak plain text to the discovery service").of("3.6+")
+        .at(&["discovery-config.secure.insecure-transport", "discovery-config.client.secure.insecure-transport"])
+        .refused(DISCOVERY_LATER),
+    Flag::new("discovery-insecure-skip-tls-verify", Bool, "false",
+        "Accept any certificate of the discovery service").of("3.6+")
+        .at(&["discovery-config.secure.insecure-skip-tls-verify",
+              "discovery-config.client.secure.insecure-skip-tls-verify"])
+        .refused(DISCOVERY_LATER),
+    Flag::new("discovery-cert", Text, "",
+        "The certificate shown to the discovery service").of("3.6+")
+        .at(&["discovery-config.secure.cert", "discovery-config.client.secure.cert"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-key", Text, "",
+        "The key of that certificate").of("3.6+")
+        .at(&["discovery-config.secure.key", "discovery-config.client.secure.key"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-cacert", Text, "",
+        "The authorities that may vouch for the discovery service").of("3.6+")
+        .at(&["discovery-config.secure.cacert", "discovery-config.client.secure.cacert"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-user", Secret, "",
+        "The user at the discovery service, with `:password` if need be").of("3.6+")
+        .at(&["discovery-config.auth.username", "discovery-config.client.auth.username"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-password", Secret, "",
+        "That user's password").of("3.6+")
+        .at(&["discovery-config.auth.password", "discovery-config.client.auth.password"]).refused(DISCOVERY_LATER),
+    Flag::new("discovery-srv", Text, "",
+        "The DNS domain whose SRV records list the members").refused(DISCOVERY_LATER),
+    Flag::new("discovery-srv-name", Text, "",
+        "What to append to the service name of those records").refused(DISCOVERY_LATER),
+];

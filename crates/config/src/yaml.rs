@@ -1,0 +1,236 @@
+//! A YAML (or JSON) document as a small tree, each part with its place in the text.
+//!
+//! Built from the parser's flat events, with bounds on depth and on nodes (aliases counted as what they stand for), so
+//! that a hostile file costs an error and nothing else.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+
+const DEPTH_MAX: usize = 16;
+const NODES_MAX: usize = 10_000;
+
+/// Where something stands; both count from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub place: Place,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Null,
+    Scalar(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key of a map. A key that stands twice has two entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub key: String,
+    pub place: Place,
+    pub value: Node,
+}
+
+/// The text is no YAML, or more of it than a settings file can need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct YamlError {
+    pub place: Place,
+    pub what: String,
+}
+
+/// The first document of `text`; `None` if there is none.
+pub(crate) fn parse(text: &str) -> Result<Option<Node>, YamlError> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|e| YamlError { place: place(e.marker()), what: e.info().to_string() })?;
+        let place = place(&span.start);
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let content = match (style, text.as_ref()) {
+                    (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Content::Null,
+                    _ => Content::Scalar(text.into_owned()),
+                };
+                builder.finish(Node { place, content }, anchor)?;
+            }
+            Event::SequenceStart(anchor, _) => builder.open(place, anchor, Content::List(Vec::new()))?,
+            Event::MappingStart(anchor, _) => builder.open(place, anchor, Content::Map(Vec::new()))?,
+            Event::SequenceEnd | Event::MappingEnd => builder.close()?,
+            Event::Alias(anchor) => builder.alias(place, anchor)?,
+            Event::DocumentEnd => break,
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
+        }
+    }
+    Ok(builder.root)
+}
+
+fn place(marker: &Marker) -> Place {
+    Place { line: marker.line(), column: marker.col() + 1 }
+}
+
+/// A list or map whose end has not come yet.
+struct Open {
+    node: Node,
+    anchor: usize,
+    key: Option<(String, Place)>,
+}
+
+#[derive(Default)]
+struct Builder {
+    open: Vec<Open>,
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+impl Builder {
+    fn open(&mut self, place: Place, anchor: usize, content: Content) -> Result<(), YamlError> {
+        if self.open.len() == DEPTH_MAX {
+            return Err(YamlError { place, what: format!("nested more than {DEPTH_MAX} deep") });
+        }
+        self.open.push(Open { node: Node { place, content }, anchor, key: None });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), YamlError> {
+        let open = self.open.pop().expect("the parser pairs starts and ends");
+        self.finish(open.node, open.anchor)
+    }
+
+    fn alias(&mut self, place: Place, anchor: usize) -> Result<(), YamlError> {
+        let Some((node, size)) = self.anchors.get(&anchor) else {
+            return Err(YamlError { place, what: "an alias inside what it stands for".to_string() });
+        };
+        let (mut node, size) = (node.clone(), *size);
+        node.place = place;
+        self.count(place, size)?;
+        self.finish(node, 0)
+    }
+
+    fn count(&mut self, place: Place, nodes: usize) -> Result<(), YamlError> {
+        self.nodes += nodes;
+        match self.nodes > NODES_MAX {
+            true => Err(YamlError { place, what: format!("more than {NODES_MAX} values") }),
+            false => Ok(()),
+        }
+    }
+
+    /// Hangs a whole node where it belongs.
+    fn finish(&mut self, node: Node, anchor: usize) -> Result<(), YamlError> {
+        self.count(node.place, 1)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), size(&node)));
+        }
+        let Some(parent) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match (&mut parent.node.content, parent.key.take()) {
+            (Content::List(list), _) => list.push(node),
+            (Content::Map(map), Some((key, place))) if key == "<<" => merge(map, place, node)?,
+            (Content::Map(map), Some((key, place))) => map.push(Entry { key, place, value: node }),
+            (Content::Map(_), None) => match node.content {
+                Content::Scalar(key) => parent.key = Some((key, node.place)),
+                _ => return Err(YamlError { place: node.place, what: "a key must be text".to_string() }),
+            },
+            (Content::Null | Content::Scalar(_), _) => unreachable!("only lists and maps are opened"),
+        }
+        Ok(())
+    }
+}
+
+/// `<<: *other`: the entries of other maps; they stand first, so that the map's own come later and count.
+fn merge(map: &mut Vec<Entry>, place: Place, node: Node) -> Result<(), YamlError> {
+    let sources = match node.content {
+        Content::List(list) => list,
+        _ => vec![node],
+    };
+    for source in sources {
+        let Content::Map(entries) = source.content else {
+            return Err(YamlError { place, what: "`<<` takes maps only".to_string() });
+        };
+        let new = entries.into_iter().filter(|entry| !map.iter().any(|own| own.key == entry.key));
+        let merged: Vec<Entry> = new.collect();
+        map.splice(0..0, merged);
+    }
+    Ok(())
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.content {
+        Content::Null | Content::Scalar(_) => 0,
+        Content::List(list) => list.iter().map(size).sum(),
+        Content::Map(map) => map.iter().map(|entry| size(&entry.value)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn show(node: &Node) -> String {
+        match &node.content {
+            Content::Null => "null".to_string(),
+            Content::Scalar(text) => format!("{text:?}"),
+            Content::List(list) => format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(" ")),
+            Content::Map(map) => {
+                let entries: Vec<_> = map.iter().map(|entry| format!("{}={}", entry.key, show(&entry.value))).collect();
+                format!("{{{}}}", entries.join(" "))
+            }
+        }
+    }
+
+    fn read(text: &str) -> String {
+        parse(text).unwrap().as_ref().map(show).unwrap_or_default()
+    }
+
+    #[test]
+    fn documents_become_trees() {
+        assert_eq!(read(""), "");
+        assert_eq!(read("# only a comment\n"), "");
+        assert_eq!(read("a: 1\nb: [x, 'y']\nc: {d: ~}\n"), r#"{a="1" b=["x" "y"] c={d=null}}"#);
+        assert_eq!(read(r#"{"a": "null", "b": true}"#), r#"{a="null" b="true"}"#);
+        assert_eq!(read("---\na: 1\n---\nb: 2\n"), r#"{a="1"}"#);
+        assert_eq!(read("a: &x {k: 1}\nb: *x\n"), r#"{a={k="1"} b={k="1"}}"#);
+        assert_eq!(read("k: own\n<<: {k: 1, m: 2}\n"), r#"{m="2" k="own"}"#);
+    }
+
+    #[test]
+    fn parts_know_their_places() {
+        let root = parse("a: 1\nlong:\n  b: 2\n").unwrap().unwrap();
+        let Content::Map(map) = root.content else { panic!("a map") };
+        assert_eq!(map[1].place, Place { line: 2, column: 1 });
+        let Content::Map(inner) = &map[1].value.content else { panic!("a map") };
+        assert_eq!(inner[0].value.place, Place { line: 3, column: 6 });
+    }
+
+    #[test]
+    fn bombs_are_errors() {
+        assert!(parse(&"[".repeat(17)).unwrap_err().what.contains("nested"));
+        assert!(parse(&"[".repeat(100_000)).is_err());
+        let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_string();
+        for n in 1..12 {
+            let m = n - 1;
+            laughs += &format!("a{n}: &a{n} [*a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}]\n");
+        }
+        assert!(parse(&laughs).unwrap_err().what.contains("10000 values"));
+        assert!(parse("a: &a [*a]\n").is_err());
+        assert!(parse("a: b: c\n\t- d").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[ a:\\-\\[\\]{}&*<'\"\\n\\t|>#,!%?~]{0,60}") {
+            let _ = parse(&text);
+        }
+    }
+}
