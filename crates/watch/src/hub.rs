@@ -47,7 +47,7 @@ pub struct HubOptions {
     pub progress_notify_interval: Duration,
     /// Responses of this size are split, if their watcher allows it: etcd's max-request-bytes + 512 KiB.
     pub fragment_bytes_max: usize,
-    /// How many responses may wait in one stream before its watchers fall behind.
+    /// How many responses may wait in one stream before its watchers fall behind; two for each watcher if that is more.
     pub responses_max: usize,
     /// How many bytes of events may wait in one stream before its watchers fall behind.
     pub held_bytes_max: usize,

@@ -21,8 +21,8 @@ pub(crate) struct IntervalTree<T> {
 
 struct Node<T> {
     range: KeyRange,
-    /// The furthest end of this node and all below it.
-    furthest: RangeEnd,
+    /// Which node, this one or one below it, has the furthest end.
+    furthest: u32,
     /// No child's is higher; drawn at random, which keeps the tree about balanced whatever the ranges are.
     priority: u64,
     left: u32,
@@ -67,7 +67,7 @@ impl<T: Copy> IntervalTree<T> {
 
     fn stab_below(&self, at: u32, key: &[u8], visit: &mut impl FnMut(&[T])) {
         let Some(node) = self.nodes.get(at as usize) else { return };
-        if !reaches_past(&node.furthest, key) {
+        if !reaches_past(self.end(node.furthest), key) {
             return;
         }
         self.stab_below(node.left, key, visit);
@@ -173,30 +173,34 @@ impl<T: Copy> IntervalTree<T> {
 
     fn refresh(&mut self, at: u32) {
         let node = &self.nodes[at as usize];
-        let mut furthest = &node.range.end;
+        let mut furthest = at;
         for child in [node.left, node.right] {
-            if let Some(child) = self.nodes.get(child as usize) {
-                furthest = furthest.max(&child.furthest);
+            if let Some(child) = self.nodes.get(child as usize)
+                && self.end(child.furthest) > self.end(furthest)
+            {
+                furthest = child.furthest;
             }
         }
-        let furthest = furthest.clone();
         self.nodes[at as usize].furthest = furthest;
+    }
+
+    fn end(&self, at: u32) -> &RangeEnd {
+        &self.nodes[at as usize].range.end
     }
 
     fn allocate(&mut self, range: &KeyRange, value: T) -> u32 {
         let priority = self.priorities.draw();
-        let furthest = range.end.clone();
-        let node = Node { range: range.clone(), furthest, priority, left: NIL, right: NIL, values: vec![value] };
-        match self.free.pop() {
-            Some(at) => {
-                self.nodes[at as usize] = node;
-                at
-            }
-            None => {
-                self.nodes.push(node);
-                u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 ranges fit into memory")
-            }
+        let at = self
+            .free
+            .pop()
+            .unwrap_or_else(|| u32::try_from(self.nodes.len()).expect("fewer than 2^32 ranges fit into memory"));
+        let node = Node { range: range.clone(), furthest: at, priority, left: NIL, right: NIL, values: vec![value] };
+        if at as usize == self.nodes.len() {
+            self.nodes.push(node);
+        } else {
+            self.nodes[at as usize] = node;
         }
+        at
     }
 
     fn release(&mut self, at: u32) {
@@ -207,7 +211,6 @@ impl<T: Copy> IntervalTree<T> {
         }
         let node = &mut self.nodes[at as usize];
         node.range = KeyRange::all();
-        node.furthest = RangeEnd::Unbounded;
         node.values = Vec::new();
         self.free.push(at);
     }

@@ -79,8 +79,9 @@ impl Message {
     /// Appends the encoded message to `out`. Returns how many bytes that were.
     pub fn encode_into(&self, header: &HeaderTemplate, out: &mut BytesMut) -> usize {
         let before = out.len();
-        out.reserve(self.encoded_len(header));
-        self.write(header, &mut |part| out.extend_from_slice(part.as_bytes()));
+        let own = self.own_fields(header);
+        out.reserve(own.as_bytes().len() + self.shared_len());
+        self.write(&own, &mut |part| out.extend_from_slice(part.as_bytes()));
         out.len() - before
     }
 
@@ -88,7 +89,7 @@ impl Message {
     /// For large messages; small ones are cheaper with [`Message::encode_into`].
     pub fn encode_chunks(&self, header: &HeaderTemplate, share_bytes_min: usize) -> Vec<Bytes> {
         let (mut chunks, mut copied) = (Vec::new(), BytesMut::new());
-        self.write(header, &mut |part| match part {
+        self.write(&self.own_fields(header), &mut |part| match part {
             Part::Record(record) if record.as_bytes().len() >= share_bytes_min => {
                 chunks.push(copied.split().freeze());
                 chunks.push(Bytes::from_owner(SharedRecord(record.clone())));
@@ -103,8 +104,7 @@ impl Message {
 
     /// The exact length of the encoded message.
     pub fn encoded_len(&self, header: &HeaderTemplate) -> usize {
-        let reason = self.cancel_reason.as_ref().map_or(0, |text| 1 + varint_len(text.len() as u64) + text.len());
-        self.own_fields(header).as_bytes().len() + reason + self.events_len()
+        self.own_fields(header).as_bytes().len() + self.shared_len()
     }
 
     /// Adds the event at `position` of the one revision that the message is about.
@@ -123,8 +123,14 @@ impl Message {
         self.events().map(Event::held_bytes).sum()
     }
 
-    fn write(&self, header: &HeaderTemplate, sink: &mut impl FnMut(Part<'_>)) {
-        sink(Part::Bytes(self.own_fields(header).as_bytes()));
+    /// The length of all but [`Message::own_fields`].
+    fn shared_len(&self) -> usize {
+        let reason = self.cancel_reason.as_ref().map_or(0, |text| 1 + varint_len(text.len() as u64) + text.len());
+        reason + self.events_len()
+    }
+
+    fn write(&self, own: &Head, sink: &mut impl FnMut(Part<'_>)) {
+        sink(Part::Bytes(own.as_bytes()));
         if let Some(reason) = &self.cancel_reason {
             let mut head = Head::default();
             head.byte(CANCEL_REASON);
@@ -137,6 +143,7 @@ impl Message {
         }
     }
 
+    /// The header and all numbers and flags.
     fn own_fields(&self, header: &HeaderTemplate) -> Head {
         let mut head = Head::default();
         head.byte(HEADER);

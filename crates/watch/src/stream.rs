@@ -55,12 +55,18 @@ impl Stream {
 
     /// Whether one more response with events may wait here.
     pub(crate) fn has_room(&self, options: &HubOptions) -> bool {
-        self.queue.len() < options.responses_max && self.held_bytes < options.held_bytes_max
+        self.queue.len() < self.responses_max(options) && self.held_bytes < options.held_bytes_max
     }
 
     /// Whether so much has been sent that watchers which fell behind may go on.
     pub(crate) fn is_drained(&self, options: &HubOptions) -> bool {
-        self.queue.len() <= options.responses_max / 2 && self.held_bytes <= options.held_bytes_max / 2
+        self.queue.len() <= self.responses_max(options) / 2 && self.held_bytes <= options.held_bytes_max / 2
+    }
+
+    /// Two for each watcher, however many: a change that all of them watch is no reason to fall behind, and what waits
+    /// is in proportion to what the client has asked for.
+    fn responses_max(&self, options: &HubOptions) -> usize {
+        options.responses_max.max(2 * self.watchers.len())
     }
 
     /// Appends a response and returns its number.

@@ -501,6 +501,20 @@ fn several_watchers_share_a_load() {
 }
 
 #[test]
+fn compaction_during_a_load_cancels_only_those_below_it() {
+    let mut t = Setup::new();
+    for value in ["1", "2", "3"] {
+        t.store.commit([put("a", value)]);
+    }
+    t.create(&watch_from(key("a"), 2));
+    t.create(&watch_from(key("a"), 4));
+    let Next::Load(load) = t.hub.next_message(t.stream) else { panic!("history is needed") };
+    t.store.compact(4);
+    t.hub.history_loaded(load.ticket, t.store.load(&load, 1000));
+    t.expect(["0@4 created", "1@4 created", "0@0 canceled compacted=4", "1@4 put a=3 ^4"]);
+}
+
+#[test]
 fn stream_closed_during_a_load_is_forgotten() {
     let mut t = Setup::new();
     t.store.commit([put("a", "1")]);
