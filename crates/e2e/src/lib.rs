@@ -1,1 +1,34 @@
-//! Not written yet.
+//! End-to-end tests: one test body, two targets.
+//!
+//! Every test drives a real process, once etcd and once Quorate, over its public ports, and states what a client must
+//! observe. What passes on etcd and fails on Quorate is Quorate's fault; the few intended differences are listed in
+//! [`Difference`] and nowhere else.
+//!
+//! - [`Target`] says which program, [`Member`] is a running one, [`on_both_targets!`] makes the tests.
+//! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
+//! - [`differential`] compares both programs on random requests.
+//!
+//! Tests here use real time, files and sockets; that is what they are about.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes need real time and files")]
+
+pub mod differential;
+pub mod http;
+pub mod refusal;
+pub mod request;
+
+mod address;
+mod check;
+mod difference;
+mod member;
+mod process;
+mod run;
+mod target;
+mod watch;
+
+pub use check::{fails, holds_within, revision};
+pub use difference::Difference;
+pub use member::Member;
+pub use process::Process;
+pub use run::run;
+pub use target::Target;
+pub use watch::{Watch, shown};

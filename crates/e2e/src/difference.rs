@@ -1,0 +1,20 @@
+//! Where Quorate differs from etcd 3.5 on purpose.
+
+use crate::Target;
+
+/// The behaviours in which the targets may differ; a test that depends on one asks [`Difference::shows`].
+///
+/// This list and `docs/differences.md` say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// A sort order or target outside its enum: etcd 3.5 crashes on the target and ignores the order; 3.6 and Quorate
+    /// answer "invalid sort option".
+    InvalidSortOption,
+}
+
+impl Difference {
+    /// Whether `target` behaves in the new way, not as etcd 3.5 does.
+    pub fn shows(self, target: Target) -> bool {
+        target == Target::Quorate
+    }
+}

@@ -1,0 +1,67 @@
+//! Runs a test body and reports what its servers printed if it fails.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::Target;
+
+/// No test takes this long unless something hangs.
+const LIMIT: Duration = Duration::from_secs(240);
+
+thread_local! {
+    static REPORT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps `text` until the test ends; it is shown if the test fails.
+pub(crate) fn keep_for_report(text: String) {
+    REPORT.with_borrow_mut(|report| report.push(text));
+}
+
+/// Shows what was kept when a panic unwinds past it.
+struct ShowOnPanic;
+
+impl Drop for ShowOnPanic {
+    fn drop(&mut self) {
+        let report = REPORT.take();
+        if std::thread::panicking() {
+            eprintln!("{}", report.join("\n"));
+        }
+    }
+}
+
+/// Runs `body` against `target` on a runtime of its own.
+///
+/// # Panics
+/// If the body fails or takes too long: that is how a test fails.
+pub fn run<Body: Future<Output = Result<()>>>(target: Target, body: impl FnOnce(Target) -> Body) {
+    let _show = ShowOnPanic;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
+    let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, body(target)).await });
+    match outcome {
+        Ok(Ok(())) => (),
+        Ok(Err(error)) => panic!("on {target}: {error:?}"),
+        Err(_) => panic!("on {target}: not done after {LIMIT:?}"),
+    }
+}
+
+/// Makes two tests of each body, an `async fn(Target) -> anyhow::Result<()>`: `etcd::name` and `quorate::name`.
+#[macro_export]
+macro_rules! on_both_targets {
+    ($($body:ident),* $(,)?) => {
+        mod etcd {
+            $(#[test]
+            fn $body() {
+                $crate::run($crate::Target::Etcd, super::$body);
+            })*
+        }
+        mod quorate {
+            $(#[test]
+            fn $body() {
+                $crate::run($crate::Target::Quorate, super::$body);
+            })*
+        }
+    };
+}

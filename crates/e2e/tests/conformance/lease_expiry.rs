@@ -1,0 +1,87 @@
+//! Lease: what happens when time runs out.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use api::etcdserverpb::{LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, PutRequest};
+use e2e::request::{everything, lease, put, watch_range};
+use e2e::{Member, Target, Watch, holds_within, shown};
+use tokio::time::Instant;
+
+fn attached(key: &str, lease: i64) -> PutRequest {
+    PutRequest { lease, ..put(key, "v") }
+}
+
+async fn an_expired_lease_deletes_its_keys_in_one_revision(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let granted = Instant::now();
+    member.lease_grant(lease(5, 1)).await?;
+    member.put(attached("b", 5)).await?;
+    member.put(attached("a", 5)).await?;
+    let mut stream = Watch::start(&member, watch_range("a", "z")).await?;
+    let response = stream.next().await?;
+    assert!(granted.elapsed() >= Duration::from_secs(1), "never early");
+    let events: Vec<_> = response.events.iter().map(shown).collect();
+    assert_eq!(events, ["DELETE a@4", "DELETE b@4"]);
+    let answer = member.lease_time_to_live(LeaseTimeToLiveRequest { id: 5, keys: true }).await?;
+    assert_eq!(answer.ttl, -1);
+    Ok(())
+}
+
+async fn renewal_keeps_a_lease_alive(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    member.lease_grant(lease(5, 1)).await?;
+    member.put(attached("a", 5)).await?;
+    let mut stream = member.lease_keep_alive().await?;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stream.send(&LeaseKeepAliveRequest { id: 5 })?;
+        assert_eq!(stream.next().await?.context("the stream goes on")?.ttl, 1);
+    }
+    assert_eq!(member.range(everything()).await?.count, 1);
+    Ok(())
+}
+
+async fn time_to_live_counts_down_in_whole_seconds(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    member.lease_grant(lease(5, 10)).await?;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let answer = member.lease_time_to_live(LeaseTimeToLiveRequest { id: 5, keys: false }).await?;
+    assert!((7..=8).contains(&answer.ttl), "{answer:?}");
+    Ok(())
+}
+
+async fn many_leases_expire_and_others_are_renewed_meanwhile(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for id in 1..=700 {
+        member.lease_grant(lease(id, 1)).await?;
+        member.put(attached(&format!("k{id}"), id)).await?;
+    }
+    for id in 1001..=1300 {
+        member.lease_grant(lease(id, 600)).await?;
+    }
+    let mut stream = member.lease_keep_alive().await?;
+    holds_within(Duration::from_secs(20), || async { Ok(member.range(everything()).await?.count == 0) }).await?;
+    for id in 1001..=1300 {
+        stream.send(&LeaseKeepAliveRequest { id })?;
+        assert_eq!(stream.next().await?.context("the stream goes on")?.ttl, 600);
+    }
+    assert_eq!(member.lease_leases(LeaseLeasesRequest {}).await?.leases.len(), 300);
+    Ok(())
+}
+
+async fn a_lease_expires_after_a_restart_too(target: Target) -> Result<()> {
+    let mut member = Member::start(target).await?;
+    member.lease_grant(lease(5, 1)).await?;
+    member.put(attached("a", 5)).await?;
+    member.restart().await?;
+    holds_within(Duration::from_secs(10), || async { Ok(member.range(everything()).await?.count == 0) }).await
+}
+
+e2e::on_both_targets!(
+    an_expired_lease_deletes_its_keys_in_one_revision,
+    renewal_keeps_a_lease_alive,
+    time_to_live_counts_down_in_whole_seconds,
+    many_leases_expire_and_others_are_renewed_meanwhile,
+    a_lease_expires_after_a_restart_too,
+);

@@ -1,0 +1,115 @@
+//! Watch: prev_kv, filters and fragments.
+
+use anyhow::Result;
+use api::etcdserverpb::WatchCreateRequest;
+use api::etcdserverpb::watch_create_request::FilterType;
+use e2e::request::{compact, delete, op_delete, op_put, put, txn, watch, watch_range};
+use e2e::{Member, Target, Watch, shown};
+
+async fn prev_kv_is_the_pair_before_the_revision(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let with_prev = WatchCreateRequest { prev_kv: true, ..watch("a") };
+    let mut live = Watch::start(&member, with_prev.clone()).await?;
+    member.put(put("a", "1")).await?;
+    member.put(put("a", "2")).await?;
+    member.delete_range(delete("a")).await?;
+    member.put(put("a", "3")).await?;
+    let mut history = Watch::start(&member, WatchCreateRequest { start_revision: 2, ..with_prev }).await?;
+    for stream in [&mut live, &mut history] {
+        let events = stream.events(4).await?;
+        assert_eq!(events[0].prev_kv, None, "a creation has none");
+        assert_eq!(events[1].prev_kv, events[0].kv);
+        assert_eq!(events[2].prev_kv, events[1].kv);
+        assert_eq!(events[3].prev_kv, None, "nor has a creation after a deletion");
+    }
+    Ok(())
+}
+
+async fn prev_kv_is_left_out_where_it_was_compacted(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for value in ["1", "2", "3"] {
+        member.put(put("a", value)).await?;
+    }
+    member.compact(compact(3)).await?;
+    let create = WatchCreateRequest { prev_kv: true, start_revision: 3, ..watch("a") };
+    let events = Watch::start(&member, create).await?.events(2).await?;
+    assert_eq!((shown(&events[0]).as_str(), &events[0].prev_kv), ("PUT a=2@3", &None));
+    assert_eq!(events[1].prev_kv, events[0].kv);
+    Ok(())
+}
+
+async fn filters_drop_their_kind(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let with = |filters: &[FilterType]| WatchCreateRequest {
+        filters: filters.iter().map(|&filter| filter.into()).collect(),
+        ..watch_range("a", "z")
+    };
+    let mut no_put = Watch::start(&member, with(&[FilterType::Noput])).await?;
+    let mut no_delete = Watch::start(&member, with(&[FilterType::Nodelete])).await?;
+    let mut neither = Watch::start(&member, with(&[FilterType::Noput, FilterType::Nodelete])).await?;
+    let mut repeated = Watch::start(&member, with(&[FilterType::Noput, FilterType::Noput])).await?;
+    member.put(put("a", "1")).await?;
+    member.txn(txn([op_delete("a"), op_put("b", "2")])).await?;
+    member.delete_range(delete("b")).await?;
+    let shown_events = |events: Vec<api::mvccpb::Event>| events.iter().map(shown).collect::<Vec<_>>();
+    assert_eq!(shown_events(no_put.events(2).await?), ["DELETE a@3", "DELETE b@4"]);
+    assert_eq!(shown_events(repeated.events(2).await?), ["DELETE a@3", "DELETE b@4"]);
+    assert_eq!(shown_events(no_delete.events(2).await?), ["PUT a=1@2", "PUT b=2@3"]);
+    neither.stays_silent().await
+}
+
+async fn filters_apply_to_history_too(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    member.put(put("a", "1")).await?;
+    member.delete_range(delete("a")).await?;
+    let create = WatchCreateRequest { filters: vec![FilterType::Noput.into()], start_revision: 1, ..watch("a") };
+    let events = Watch::start(&member, create).await?.events(1).await?;
+    assert_eq!(shown(&events[0]), "DELETE a@3");
+    Ok(())
+}
+
+async fn unknown_filters_drop_nothing(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let mut stream = Watch::start(&member, WatchCreateRequest { filters: vec![9], ..watch("a") }).await?;
+    member.put(put("a", "1")).await?;
+    assert_eq!(stream.events(1).await?.len(), 1);
+    Ok(())
+}
+
+/// Several transactions' worth of 40 values of 100 KB in one history.
+async fn fragments_split_what_is_too_large_for_one_message(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let value = vec![b'v'; 100_000];
+    for number in 0..4 {
+        let ops: Vec<_> = (0..10).map(|key| op_put(format!("k{number}{key}"), &value)).collect();
+        member.txn(txn(ops)).await?;
+    }
+    let create = WatchCreateRequest { start_revision: 2, ..watch_range("k", "l") };
+    let mut whole = Watch::start(&member, create.clone()).await?;
+    let mut split = Watch::start(&member, WatchCreateRequest { fragment: true, ..create }).await?;
+    let response = whole.next().await?;
+    assert_eq!((response.events.len(), response.fragment), (40, false), "without fragments one message, any size");
+    let mut events = Vec::new();
+    let mut parts = 0;
+    loop {
+        let part = split.next().await?;
+        assert!(prost::Message::encoded_len(&part) < 2_200_000);
+        events.extend(part.events);
+        parts += 1;
+        if !part.fragment {
+            break;
+        }
+    }
+    assert!(parts >= 2, "4 MB do not fit in one part");
+    assert_eq!(events, response.events);
+    Ok(())
+}
+
+e2e::on_both_targets!(
+    prev_kv_is_the_pair_before_the_revision,
+    prev_kv_is_left_out_where_it_was_compacted,
+    filters_drop_their_kind,
+    filters_apply_to_history_too,
+    unknown_filters_drop_nothing,
+    fragments_split_what_is_too_large_for_one_message,
+);
