@@ -1,1 +1,49 @@
-//! Not written yet.
+//! One member: wires consensus, log, machine, backend and watch together, owns their threads, and is what front ends
+//! call.
+//!
+//! ```text
+//! worker --requests--> consensus --entries--> wal          (one write, one sync for all that waits)
+//!   ^                      |  ^----persisted----'
+//!   |                      v committed
+//!   '----replies------- apply --rows--> backend            (one commit per ~100 ms, off every request's path)
+//!                          '----events--> watch::EventLog
+//! ```
+//!
+//! Invariants
+//! - A write is answered only after it is on disk and applied.
+//! - A thread takes all that waits for it, and wakes the next one once for all of it.
+//! - Nothing broken is worked around: a failed sync, a damaged file or an entry that cannot be applied ends the
+//!   member ([`Member::wait_stopped`]) with a message that names it.
+//!
+//! Knows no gRPC, no HTTP and no sockets.
+
+mod apply_thread;
+mod backend_thread;
+mod boot;
+mod consensus_thread;
+mod error;
+mod fate;
+mod handle;
+mod housekeeping;
+mod inbox;
+mod kv;
+mod layout;
+mod leases;
+mod mailbox;
+mod maintenance;
+mod member;
+mod request_id;
+mod settings;
+mod shared;
+mod wal_thread;
+
+pub use apply_thread::to_consensus;
+pub use boot::{Core, StartError, boot};
+pub use error::Error;
+pub use handle::Handle;
+pub use layout::{LOCK_FILE, Layout};
+pub use leases::KeepAlive;
+pub use machine::{ApplyError, Body, RangeBody, Reply, RequestError};
+pub use member::{Door, Member, World};
+pub use settings::{Limits, Settings};
+pub use shared::{COMPATIBLE_VERSION, Identity};

@@ -1,0 +1,148 @@
+//! The backend's thread: commits what the apply thread staged, off the path of every request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend::{Backend, BackendError};
+use parking_lot::{Condvar, Mutex};
+use types::Index;
+
+use crate::fate::Fate;
+use crate::inbox::Inbox;
+use crate::shared::Board;
+use crate::wal_thread::ToWal;
+
+/// A commit is not put off once this much waits.
+const STAGED_BYTES_EAGER: usize = 16 << 20;
+/// Applying waits for the backend past this: memory is bounded even if the disk is slow.
+const STAGED_BYTES_MAX: usize = 128 << 20;
+/// How long to wait before a full disk is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells the backend thread that something waits, and others that it was committed.
+#[derive(Default)]
+pub(crate) struct CommitBell {
+    state: Mutex<BellState>,
+    staged: Condvar,
+    committed: Condvar,
+}
+
+#[derive(Default)]
+struct BellState {
+    something_is_staged: bool,
+    /// Somebody waits for a commit: do not put it off.
+    is_urgent: bool,
+    commit_count: u64,
+    thread_sleeps: bool,
+}
+
+impl CommitBell {
+    /// Something was staged. Blocks while far too much waits.
+    pub(crate) fn ring(&self, backend: &Backend, fate: &Fate) {
+        let mut state = self.state.lock();
+        state.something_is_staged = true;
+        let eager = backend.staged_bytes() >= STAGED_BYTES_EAGER;
+        state.is_urgent |= eager;
+        if state.thread_sleeps || eager {
+            state.thread_sleeps = false;
+            self.staged.notify_one();
+        }
+        while backend.staged_bytes() >= STAGED_BYTES_MAX {
+            self.committed.wait_for(&mut state, RETRY_INTERVAL);
+            drop(state);
+            if fate.wait_stopped(Duration::ZERO) {
+                return;
+            }
+            state = self.state.lock();
+        }
+    }
+
+    /// Returns once everything staged so far is committed, or the member has stopped.
+    pub(crate) fn wait_commit(&self, fate: &Fate) {
+        let mut state = self.state.lock();
+        // The commit that runs now may have begun before the caller's changes were staged.
+        let wanted = state.commit_count + 2;
+        while state.commit_count < wanted {
+            state.something_is_staged = true;
+            state.is_urgent = true;
+            self.staged.notify_one();
+            self.committed.wait_for(&mut state, Duration::from_millis(100));
+            drop(state);
+            if fate.wait_stopped(Duration::ZERO) {
+                return;
+            }
+            state = self.state.lock();
+        }
+    }
+
+    /// Wakes the thread to look whether it should stop.
+    pub(crate) fn nudge(&self) {
+        self.state.lock().is_urgent = true;
+        self.staged.notify_one();
+    }
+}
+
+pub(crate) struct BackendThread {
+    pub(crate) backend: Backend,
+    pub(crate) bell: Arc<CommitBell>,
+    pub(crate) wal: Arc<Inbox<ToWal>>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) fate: Arc<Fate>,
+    pub(crate) interval: Duration,
+    pub(crate) catchup_entries: u64,
+}
+
+impl BackendThread {
+    pub(crate) fn run(self) {
+        loop {
+            let stopping = self.wait_for_work();
+            if let Err(error) = self.commit() {
+                self.fate.fail(format!("backend: {error}"));
+                return;
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether the member is stopping: then one last commit is due.
+    fn wait_for_work(&self) -> bool {
+        let mut state = self.bell.state.lock();
+        while !state.something_is_staged && !self.board.is_stopped() {
+            state.thread_sleeps = true;
+            self.bell.staged.wait(&mut state);
+        }
+        // Others' changes join this commit until the interval is over or too much waits.
+        if !state.is_urgent && !self.board.is_stopped() {
+            self.bell.staged.wait_for(&mut state, self.interval);
+        }
+        state.something_is_staged = false;
+        state.is_urgent = false;
+        state.thread_sleeps = false;
+        self.board.is_stopped()
+    }
+
+    fn commit(&self) -> Result<(), BackendError> {
+        loop {
+            match self.backend.commit() {
+                Ok(committed) => {
+                    self.board.set_backend_is_full(false);
+                    let needed = committed.applied.0.0.saturating_sub(self.catchup_entries);
+                    self.wal.send(ToWal::Release(Index(needed + 1)));
+                    self.bell.state.lock().commit_count += 1;
+                    self.bell.committed.notify_all();
+                    return Ok(());
+                }
+                Err(BackendError::NoSpace { .. }) => {
+                    self.board.set_backend_is_full(true);
+                    if self.fate.wait_stopped(RETRY_INTERVAL) {
+                        // The log holds all that was acknowledged; the next start finds it there.
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

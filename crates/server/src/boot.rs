@@ -1,0 +1,157 @@
+//! From what lies on disk to the parts of a running member.
+//!
+//! Reads backend and log, checks that they fit, and hands out consensus, log and machine in a state from which the
+//! replay of the log's tail leads to what was acknowledged. A directory without data becomes a new cluster of one.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend::{Backend, BackendError};
+use consensus::{ConsensusError, Driver, DriverConfig, Restored};
+use env::{Disk, Rng};
+use lease::LessorOptions;
+use machine::{Machine, MachineError, MachineOptions};
+use membership::{Change, Member, cluster_id, member_id};
+use mvcc::StoreOptions;
+use types::{EntryKind, HardState, Index, LogEntry, MemberId, Term};
+use wal::{Wal, WalError, WalMeta, WalOptions};
+
+use crate::layout::Layout;
+use crate::settings::Settings;
+use crate::shared::{COMPATIBLE_VERSION, Identity};
+
+/// Why a member does not start. Nothing was changed on disk unless said otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "{path} holds data of etcd itself; Quorate does not read it yet (a migration will come with quorateutl). \
+         Choose another --data-dir"
+    )]
+    EtcdData { path: PathBuf },
+    #[error("--data-dir {path} holds files that are not Quorate's ({names}); choose an empty directory")]
+    ForeignData { path: PathBuf, names: String },
+    #[error("--data-dir {path} is in use by another process")]
+    Locked { path: PathBuf },
+    #[error("--data-dir {path}: {source}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{log} is missing, but {state} reflects the log up to {applied}; restore the log, or move both away")]
+    LogMissing { log: PathBuf, state: PathBuf, applied: Index },
+    #[error(
+        "{log} begins at {first}, but {state} needs it from {needed} on; the two do not belong together, restore both \
+         from the same copy"
+    )]
+    Gap { log: PathBuf, state: PathBuf, first: Index, needed: Index },
+    #[error(transparent)]
+    Log(#[from] WalError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error("the member stopped while it started: {0}")]
+    Stopped(String),
+}
+
+/// The parts of a member, before any thread runs.
+pub struct Core {
+    pub identity: Identity,
+    pub driver: Driver,
+    pub wal: Wal,
+    pub machine: Machine,
+    pub backend: Backend,
+}
+
+/// The heartbeat interval is the unit in which raft counts.
+const HEARTBEAT_TICKS: usize = 1;
+const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// Entries kept in memory take at most this much.
+const KEPT_ENTRIES_BYTES_MAX: usize = 16 << 20;
+
+/// Opens, or makes, the member that `settings` describe. The caller holds the directory's lock.
+///
+/// # Errors
+/// [`StartError`]; each says what to do.
+pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box<dyn Rng>) -> Result<Core, StartError> {
+    let backend = Backend::open(disk.clone(), &layout.state, backend::Options::default())?;
+    let applied = backend.applied();
+    let wal_options = WalOptions { segment_size_bytes: settings.wal_segment_size_bytes };
+    if !Wal::exists(disk.as_ref(), &layout.wal)? {
+        if applied.0 > Index(0) {
+            let (log, state) = (layout.wal.clone(), layout.state.clone());
+            return Err(StartError::LogMissing { log, state, applied: applied.0 });
+        }
+        let meta = new_cluster_ids(settings);
+        drop(Wal::create(disk.clone(), &layout.wal, meta, wal_options)?);
+    }
+    let needed = applied.0.next();
+    let (mut wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal_options, applied.0, needed)?;
+    if let Some(tail) = &recovered.torn_tail {
+        tracing::warn!(?tail, "cut off an unfinished write at the end of the log; nothing in it was acknowledged");
+    }
+    if recovered.first > needed {
+        let (log, state) = (layout.wal.clone(), layout.state.clone());
+        return Err(StartError::Gap { log, state, first: recovered.first, needed });
+    }
+    let WalMeta { cluster, member } = recovered.meta;
+    let machine = Machine::restore(backend.clone(), machine_options(settings))?;
+    let (mut hard_state, mut entries) = (recovered.hard_state, recovered.entries);
+    if applied.0 == Index(0) && entries.is_empty() {
+        (hard_state, entries) = first_entries(settings, member);
+        wal.append(&entries, Some(hard_state))?;
+        wal.sync()?;
+    }
+    let (voters, learners) = voters_and_learners(&machine);
+    let restored = Restored { hard_state, voters, learners, applied, before_first: applied, entries };
+    let driver = Driver::new(driver_config(settings, member), restored, rng)?;
+    let identity = Identity { cluster_id: cluster, member_id: member, version: COMPATIBLE_VERSION };
+    Ok(Core { identity, driver, wal, machine, backend })
+}
+
+fn new_cluster_ids(settings: &Settings) -> WalMeta {
+    let member = member_id(&settings.peer_urls, &settings.cluster_token, None);
+    WalMeta { cluster: cluster_id([member]), member }
+}
+
+/// The log of a new cluster begins with its members, as if an earlier term had agreed on them.
+fn first_entries(settings: &Settings, id: MemberId) -> (HardState, Vec<LogEntry>) {
+    let member = Member { id, peer_urls: settings.peer_urls.clone(), ..Member::default() };
+    let (term, index) = (Term(1), Index(1));
+    let data = machine::encode_conf_change(0, &Change::Add(member));
+    let entry = LogEntry { term, index, kind: EntryKind::ConfChange, data };
+    (HardState { term, vote: MemberId(0), commit: index }, vec![entry])
+}
+
+fn machine_options(settings: &Settings) -> MachineOptions {
+    let election_ms = settings.election_timeout.as_millis() as i64;
+    // One and a half election timeouts, in whole seconds.
+    let ttl_min = (election_ms * 3 + 1999) / 2000;
+    let checkpoint_interval = settings.lease_checkpoints.then_some(LEASE_CHECKPOINT_INTERVAL);
+    MachineOptions {
+        store: StoreOptions { value_budget_bytes: settings.value_budget_bytes },
+        lessor: LessorOptions { ttl_min, checkpoint_interval },
+        persist_checkpoints: settings.lease_checkpoints,
+        ..MachineOptions::default()
+    }
+}
+
+fn voters_and_learners(machine: &Machine) -> (Vec<MemberId>, Vec<MemberId>) {
+    let state = machine.shared().membership().conf_state();
+    (state.voters, state.learners)
+}
+
+fn driver_config(settings: &Settings, id: MemberId) -> DriverConfig {
+    let ticks = settings.election_timeout.as_millis() / settings.heartbeat_interval.as_millis().max(1);
+    DriverConfig {
+        id,
+        heartbeat_ticks: HEARTBEAT_TICKS,
+        election_ticks: ticks as usize,
+        pre_vote: settings.pre_vote,
+        kept_entries_max: settings.catchup_entries as usize,
+        kept_bytes_max: KEPT_ENTRIES_BYTES_MAX,
+    }
+}

@@ -1,0 +1,56 @@
+//! Every way a request can fail, sorted by what the front ends must tell the client.
+
+use machine::{ApplyError, Failure, RequestError};
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request itself is wrong; nothing was proposed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The outcome of the request, the same on every member.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The encoded request is over the limit.
+    #[error("request is too large")]
+    RequestTooLarge,
+    /// The quota is used up, or the disk is full: writes that add are refused.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// More is committed than can be applied in reasonable time.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// No leader is known.
+    #[error("no leader")]
+    NoLeader,
+    /// Only the leader can do this.
+    #[error("not leader")]
+    NotLeader,
+    /// The member named to take over leadership cannot.
+    #[error("bad leader transferee")]
+    BadLeaderTransferee,
+    /// Leadership moved while a read waited.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// Not answered in time; the request may still take effect.
+    #[error("request timed out")]
+    Timeout,
+    /// The member is shutting down.
+    #[error("server stopped")]
+    Stopped,
+    /// The feature is not there yet; it is named.
+    #[error("{0} is not implemented yet")]
+    Unsupported(&'static str),
+    /// Something broke that no request can mend; it was logged where it broke.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::Refused(error) => error.into(),
+            Failure::Broken(error) => Error::Internal(error.to_string()),
+        }
+    }
+}

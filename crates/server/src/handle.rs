@@ -1,0 +1,209 @@
+//! What a front end calls: one [`Handle`] per network worker.
+//!
+//! A request is checked, given an id, put into the worker's outbox and awaited. The outbox leaves in one piece when
+//! the worker has worked off what was ready, so that the requests of one turn cost one crossing of threads.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::etcdserverpb::internal_raft_request::Request;
+use api::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use machine::{Alarm, Reply, Shared};
+use tokio::sync::Notify;
+use types::{MemberId, Term};
+use watch::EventLog;
+
+use crate::consensus_thread::{Answer, Proposal, ToConsensus};
+use crate::error::Error;
+use crate::mailbox::Desk;
+use crate::member::Inner;
+use crate::request_id::encode;
+use crate::settings::Limits;
+use crate::shared::Identity;
+
+/// How finely a worker measures the time its requests wait.
+const CLOCK_TURN: Duration = Duration::from_millis(500);
+
+/// One worker's way to the member. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct Handle(Rc<Worker>);
+
+struct Worker {
+    member: Arc<Inner>,
+    desk: Rc<Desk<Answer>>,
+    outbox: RefCell<Vec<ToConsensus>>,
+    outbox_filled: Notify,
+}
+
+impl Handle {
+    /// Sets up the calling worker thread, which must run a `LocalSet`.
+    pub(crate) fn new(member: Arc<Inner>) -> Handle {
+        let worker =
+            Rc::new(Worker { member, desk: Desk::new(), outbox: RefCell::default(), outbox_filled: Notify::new() });
+        tokio::task::spawn_local(worker.desk.clone().sort_mail());
+        tokio::task::spawn_local(worker.clone().send_outbox());
+        tokio::task::spawn_local(turn_clock(worker.desk.clone()));
+        Handle(worker)
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.0.member.identity
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.0.member.settings.limits
+    }
+
+    pub fn raft_term(&self) -> Term {
+        self.0.member.board.term()
+    }
+
+    /// The leader this member knows of.
+    pub fn leader(&self) -> Option<MemberId> {
+        self.0.member.board.leader()
+    }
+
+    /// Whether this member follows without a vote. With one member, never.
+    pub fn is_learner(&self) -> bool {
+        let membership = self.state().membership();
+        membership.member(self.identity().member_id).is_some_and(|me| me.is_learner)
+    }
+
+    pub fn event_log(&self) -> &Arc<EventLog> {
+        &self.0.member.events
+    }
+
+    /// Reads of the applied state, without any waiting.
+    pub fn view(&self) -> &mvcc::View {
+        self.state().view()
+    }
+
+    /// The applied state that is shared with readers.
+    pub fn state(&self) -> &Shared {
+        &self.0.member.shared
+    }
+
+    /// Resolves when the member stops.
+    pub fn stopped(&self) -> impl Future<Output = ()> + 'static {
+        let mut signal = self.0.member.fate.subscribe();
+        async move {
+            // An error means that the sender is gone: then the member has stopped too.
+            let _ = signal.wait_for(|stopped| *stopped).await;
+        }
+    }
+
+    /// Terms, leaders and roles as they change.
+    pub fn status_changes(&self) -> tokio::sync::watch::Receiver<consensus::Status> {
+        self.0.member.status.clone()
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0.member
+    }
+
+    pub(crate) fn now(&self) -> env::Monotonic {
+        self.0.member.clock.now()
+    }
+
+    /// Puts a request through the log and returns its result.
+    pub(crate) async fn propose(&self, request: Request) -> Result<Reply, Error> {
+        let member = &self.0.member;
+        self.check_running()?;
+        if member.board.commit().0.saturating_sub(member.board.applied().0) > UNAPPLIED_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        let id = member.ids.next();
+        let data = encode(id, request);
+        if data.len() > member.settings.limits.max_request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        let (address, waiting) = self.0.desk.open(self.timeout_turns());
+        self.send(ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) }));
+        match waiting.await? {
+            Answer::Applied(reply) => Ok(reply),
+            Answer::ReadNow => Err(Error::Internal("a read's answer went to a proposal".into())),
+        }
+    }
+
+    /// Returns once the applied state reflects every write acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`], [`Error::LeaderChanged`], [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn linearizable(&self) -> Result<(), Error> {
+        self.check_running()?;
+        if self.0.member.board.reads_need_no_round() {
+            return Ok(());
+        }
+        let (address, waiting) = self.0.desk.open(self.timeout_turns());
+        self.send(ToConsensus::Read(address));
+        waiting.await.map(|_| ())
+    }
+
+    /// Refuses writes that add to the store while there is no room for them: `cost` bytes against the quota, and
+    /// whether the disk is full.
+    pub(crate) async fn admit_growth(&self, cost: u64) -> Result<(), Error> {
+        if cost == 0 {
+            return Ok(());
+        }
+        let member = &self.0.member;
+        if member.board.disk_is_full() {
+            return Err(Error::NoSpace);
+        }
+        let Some(quota) = member.settings.quota_bytes else { return Ok(()) };
+        if member.backend.size().in_use_bytes + cost < quota {
+            return Ok(());
+        }
+        if !self.state().alarms().has(Alarm::NoSpace) {
+            tracing::warn!(quota, "the database is over its quota; raising the alarm");
+            let alarm = AlarmRequest {
+                action: AlarmAction::Activate.into(),
+                member_id: member.identity.member_id.0,
+                alarm: AlarmType::Nospace.into(),
+            };
+            self.propose(Request::Alarm(alarm)).await?;
+        }
+        Err(Error::NoSpace)
+    }
+
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        if self.0.member.board.is_stopped() { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    fn send(&self, item: ToConsensus) {
+        let mut outbox = self.0.outbox.borrow_mut();
+        outbox.push(item);
+        if outbox.len() == 1 {
+            self.0.outbox_filled.notify_one();
+        }
+    }
+
+    fn timeout_turns(&self) -> u64 {
+        (self.limits().request_timeout.as_millis() / CLOCK_TURN.as_millis()) as u64
+    }
+}
+
+/// More committed than applied by this much, and proposals are refused.
+const UNAPPLIED_MAX: u64 = 5000;
+
+impl Worker {
+    async fn send_outbox(self: Rc<Self>) {
+        loop {
+            self.outbox_filled.notified().await;
+            // Everything that is ready now goes first, so that its requests travel together.
+            tokio::task::yield_now().await;
+            self.member.consensus.send_all(&mut self.outbox.borrow_mut());
+        }
+    }
+}
+
+async fn turn_clock(desk: Rc<Desk<Answer>>) {
+    let mut turns = tokio::time::interval(CLOCK_TURN);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        desk.turn_clock(|| Error::Timeout);
+    }
+}

@@ -1,0 +1,167 @@
+//! Work that nobody waits for: expired leases, and the removal of what was compacted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::etcdserverpb::internal_raft_request::Request;
+use api::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest};
+use backend::Backend;
+use env::Clock;
+use machine::Shared;
+use mvcc::PruneStep;
+use parking_lot::{Condvar, Mutex};
+
+use crate::backend_thread::CommitBell;
+use crate::consensus_thread::{Proposal, ToConsensus};
+use crate::fate::Fate;
+use crate::inbox::Inbox;
+use crate::request_id::{RequestIds, encode};
+
+/// How often expired leases are looked for.
+const LEASE_INTERVAL: Duration = Duration::from_millis(500);
+/// At most so many leases are revoked in one look.
+const LEASES_PER_LOOK_MAX: usize = 500;
+const CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
+
+/// What is to be done, as the apply thread sees it.
+#[derive(Default)]
+pub(crate) struct Chores {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    compaction_is_due: bool,
+    stopping: bool,
+}
+
+impl Chores {
+    pub(crate) fn compaction_is_due(&self) {
+        self.state.lock().compaction_is_due = true;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a chore, at most `timeout`. Returns whether a compaction is due; `None` to stop.
+    fn wait(&self, timeout: Duration) -> Option<bool> {
+        let mut state = self.state.lock();
+        if !state.stopping && !state.compaction_is_due {
+            self.changed.wait_for(&mut state, timeout);
+        }
+        (!state.stopping).then(|| std::mem::take(&mut state.compaction_is_due))
+    }
+
+    fn wait_stop(&self, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.stopping {
+            self.changed.wait_for(&mut state, timeout);
+        }
+        state.stopping
+    }
+}
+
+/// Removes compacted history, one small batch after the other.
+pub(crate) struct CompactionThread {
+    pub(crate) shared: Shared,
+    pub(crate) backend: Backend,
+    pub(crate) chores: Arc<Chores>,
+    pub(crate) bell: Arc<CommitBell>,
+    pub(crate) fate: Arc<Fate>,
+    pub(crate) batch_limit: usize,
+    pub(crate) sleep_interval: Duration,
+    /// Tells waiting physical compactions up to which revision removal is done and committed.
+    pub(crate) finished: tokio::sync::watch::Sender<i64>,
+}
+
+impl CompactionThread {
+    pub(crate) fn run(self) {
+        // A compaction that the last run left unfinished is taken up again.
+        let mut is_due = true;
+        loop {
+            if is_due && let Err(error) = self.prune() {
+                self.fate.fail(format!("compaction: {error}"));
+                return;
+            }
+            match self.chores.wait(Duration::MAX / 4) {
+                None => return,
+                Some(due) => is_due = due,
+            }
+        }
+    }
+
+    fn prune(&self) -> Result<(), mvcc::MvccError> {
+        let view = self.shared.view();
+        let target = view.compacted();
+        loop {
+            match view.prune_step(self.batch_limit)? {
+                PruneStep::Removed(staged) => {
+                    self.backend.stage(staged);
+                    self.bell.ring(&self.backend, &self.fate);
+                }
+                PruneStep::Waiting => {}
+                PruneStep::Finished => break,
+            }
+            if self.chores.state.lock().stopping {
+                return Ok(());
+            }
+            self.pause();
+        }
+        self.bell.wait_commit(&self.fate);
+        self.finished.send_if_modified(|finished| {
+            let advanced = target > *finished;
+            *finished = target.max(*finished);
+            advanced
+        });
+        Ok(())
+    }
+
+    /// Leaves room between batches for requests.
+    fn pause(&self) {
+        if !self.sleep_interval.is_zero() {
+            self.fate.wait_stopped(self.sleep_interval);
+        }
+    }
+}
+
+/// Looks for leases that ran out, and asks the cluster to revoke them.
+pub(crate) struct LeaseThread {
+    pub(crate) shared: Shared,
+    pub(crate) chores: Arc<Chores>,
+    pub(crate) consensus: Arc<Inbox<ToConsensus>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<RequestIds>,
+}
+
+impl LeaseThread {
+    pub(crate) fn run(self) {
+        let mut proposals = Vec::new();
+        while !self.chores.wait_stop(LEASE_INTERVAL) {
+            let now = self.clock.now();
+            let mut lessor = self.shared.lessor().lock();
+            let expired = lessor.expired(now, LEASES_PER_LOOK_MAX);
+            let checkpoints = lessor.checkpoints(now, CHECKPOINTS_PER_ENTRY_MAX);
+            drop(lessor);
+            for lease in expired {
+                proposals.push(self.proposal(Request::LeaseRevoke(LeaseRevokeRequest { id: lease.0 })));
+            }
+            if !checkpoints.is_empty() {
+                let checkpoints = checkpoints
+                    .into_iter()
+                    .map(|(lease, remaining_ttl)| LeaseCheckpoint { id: lease.0, remaining_ttl });
+                let request = LeaseCheckpointRequest { checkpoints: checkpoints.collect() };
+                proposals.push(self.proposal(Request::LeaseCheckpoint(request)));
+            }
+            self.consensus.send_all(&mut proposals);
+        }
+    }
+
+    fn proposal(&self, request: Request) -> ToConsensus {
+        let id = self.ids.next();
+        ToConsensus::Propose(Proposal { id, data: encode(id, request), reply_to: None })
+    }
+}

@@ -1,0 +1,111 @@
+//! A thread's inbox: many send, one takes all that waits.
+//!
+//! The taker is woken only if it sleeps, and once for everything that arrived meanwhile, so that the cost of a
+//! wake-up is shared by a batch. Bounds are the senders' business: each kind of item is limited where it is made
+//! (requests in flight, uncommitted bytes), so a full inbox cannot stop a thread that others wait for.
+
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+pub(crate) struct Inbox<T> {
+    state: Mutex<State<T>>,
+    arrived: Condvar,
+}
+
+struct State<T> {
+    items: Vec<T>,
+    taker_sleeps: bool,
+}
+
+impl<T> Inbox<T> {
+    pub(crate) fn new() -> Inbox<T> {
+        Inbox { state: Mutex::new(State { items: Vec::new(), taker_sleeps: false }), arrived: Condvar::new() }
+    }
+
+    pub(crate) fn send(&self, item: T) {
+        let mut state = self.state.lock();
+        state.items.push(item);
+        self.wake(state);
+    }
+
+    /// Sends everything in `items`, leaving it empty with its capacity.
+    pub(crate) fn send_all(&self, items: &mut Vec<T>) {
+        if items.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.items.append(items);
+        self.wake(state);
+    }
+
+    fn wake(&self, mut state: parking_lot::MutexGuard<'_, State<T>>) {
+        let sleeps = std::mem::take(&mut state.taker_sleeps);
+        drop(state);
+        if sleeps {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until something is there, at most `timeout`, and swaps all of it into `into`, which must be empty.
+    pub(crate) fn take_all(&self, into: &mut Vec<T>, timeout: Option<Duration>) {
+        debug_assert!(into.is_empty());
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            state.taker_sleeps = true;
+            match timeout {
+                None => self.arrived.wait(&mut state),
+                Some(timeout) => {
+                    if self.arrived.wait_for(&mut state, timeout).timed_out() {
+                        state.taker_sleeps = false;
+                        break;
+                    }
+                }
+            }
+        }
+        std::mem::swap(&mut state.items, into);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn takes_all_that_waits_in_order() {
+        let inbox = Inbox::new();
+        inbox.send(1);
+        inbox.send_all(&mut vec![2, 3]);
+        let mut taken = vec![];
+        inbox.take_all(&mut taken, None);
+        assert_eq!(taken, [1, 2, 3]);
+    }
+
+    #[test]
+    fn gives_up_after_the_timeout() {
+        let inbox = Inbox::<u8>::new();
+        let mut taken = vec![];
+        inbox.take_all(&mut taken, Some(Duration::from_millis(1)));
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let inbox = Arc::new(Inbox::new());
+        let senders = (0..4).map(|sender| {
+            let inbox = inbox.clone();
+            std::thread::spawn(move || (0..1000).for_each(|number| inbox.send(sender * 1000 + number)))
+        });
+        let senders = senders.collect::<Vec<_>>();
+        let (mut all, mut taken) = (vec![], vec![]);
+        while all.len() < 4000 {
+            inbox.take_all(&mut taken, None);
+            all.append(&mut taken);
+        }
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        all.sort_unstable();
+        assert_eq!(all, (0..4000).collect::<Vec<_>>());
+    }
+}

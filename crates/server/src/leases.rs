@@ -1,0 +1,90 @@
+//! Leases, as clients use them.
+
+use api::etcdserverpb::internal_raft_request::Request;
+use api::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest};
+use lease::RenewError;
+use machine::Reply;
+use types::LeaseId;
+
+use crate::error::Error;
+use crate::handle::Handle;
+
+/// What a grant costs against the quota.
+const GRANT_COST_BYTES: u64 = 64;
+
+/// The answer to one keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The store's revision before the renewal.
+    pub revision: i64,
+    /// Seconds; 0 if there is no such lease.
+    pub ttl: i64,
+}
+
+impl Handle {
+    /// Makes a lease; an id of 0 lets the server choose one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn lease_grant(&self, mut request: LeaseGrantRequest) -> Result<Reply, Error> {
+        self.admit_growth(GRANT_COST_BYTES).await?;
+        if request.id == 0 {
+            request.id = (self.inner().ids.next() & i64::MAX as u64) as i64;
+        }
+        self.propose(Request::LeaseGrant(request)).await
+    }
+
+    /// Ends a lease and deletes its keys.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn lease_revoke(&self, request: LeaseRevokeRequest) -> Result<Reply, Error> {
+        self.propose(Request::LeaseRevoke(request)).await
+    }
+
+    /// Gives a lease its full time again. This does not pass through the log.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`] where this member does not lead.
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<KeepAlive, Error> {
+        // A lease whose grant was acknowledged before this call is applied here after this.
+        self.linearizable().await?;
+        let revision = self.view().revision();
+        let renewed = self.state().lessor().lock().renew(id, self.now());
+        match renewed {
+            Ok(renewal) => {
+                if renewal.clear_checkpoint {
+                    self.clear_checkpoint(id).await?;
+                }
+                Ok(KeepAlive { revision, ttl: renewal.ttl })
+            }
+            // A lapsed lease is on its way out: nobody may count on it any more.
+            Err(RenewError::NotFound | RenewError::Expired) => Ok(KeepAlive { revision, ttl: 0 }),
+            Err(RenewError::NotPrimary) => Err(Error::NoLeader),
+        }
+    }
+
+    async fn clear_checkpoint(&self, id: LeaseId) -> Result<(), Error> {
+        let checkpoint = api::etcdserverpb::LeaseCheckpoint { id: id.0, remaining_ttl: 0 };
+        let request = api::etcdserverpb::LeaseCheckpointRequest { checkpoints: vec![checkpoint] };
+        self.propose(Request::LeaseCheckpoint(request)).await.map(|_| ())
+    }
+
+    /// How a lease stands, with its keys if asked for.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn lease_time_to_live(&self, request: LeaseTimeToLiveRequest) -> Result<Reply, Error> {
+        self.linearizable().await?;
+        self.state().time_to_live(&request, self.now()).map_err(|_| Error::NoLeader)
+    }
+
+    /// Every lease, in the order in which they expire.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn lease_leases(&self) -> Result<Reply, Error> {
+        self.check_running()?;
+        Ok(self.state().leases())
+    }
+}

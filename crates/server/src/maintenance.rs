@@ -1,0 +1,148 @@
+//! What operators ask: members, status, alarms, hashes, space.
+
+use api::etcdserverpb::internal_raft_request::Request;
+use api::etcdserverpb::{
+    AlarmRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashResponse, MoveLeaderResponse, StatusResponse,
+};
+use backend::Table;
+use machine::{Alarm, Body, Reply};
+use prost::Message;
+use types::MemberId;
+
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::kv::blocking;
+
+impl Handle {
+    /// The members of the cluster.
+    ///
+    /// # Errors
+    /// [`Error`], if `linearizable` is asked for.
+    pub async fn member_list(&self, linearizable: bool) -> Result<Reply, Error> {
+        if linearizable {
+            self.linearizable().await?;
+        }
+        // Cluster answers carry no revision.
+        Ok(self.state().list_members())
+    }
+
+    /// How this member stands.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn status(&self) -> Result<Reply, Error> {
+        self.check_running()?;
+        let (member, state) = (self.inner(), self.state());
+        let size = member.backend.size();
+        let leader = member.board.leader();
+        let mut errors = Vec::new();
+        if leader.is_none() {
+            errors.push("etcdserver: no leader".to_owned());
+        }
+        for (member, alarm) in state.alarms().iter() {
+            let name = match alarm {
+                Alarm::NoSpace => "NOSPACE",
+                Alarm::Corrupt => "CORRUPT",
+            };
+            errors.push(format!("memberID:{} alarm:{name} ", member.0));
+        }
+        let status = StatusResponse {
+            header: None,
+            version: member.identity.version.to_owned(),
+            db_size: size.file_bytes as i64,
+            leader: leader.map_or(0, |leader| leader.0),
+            raft_index: member.board.commit().0,
+            raft_term: member.board.term().0,
+            raft_applied_index: member.board.applied().0,
+            errors,
+            db_size_in_use: size.in_use_bytes as i64,
+            is_learner: self.is_learner(),
+            storage_version: String::new(),
+            db_size_quota: member.settings.quota_bytes.map_or(0, |quota| quota as i64),
+            downgrade_info: Some(DowngradeInfo::default()),
+        };
+        Ok(reply(self.view().revision(), &status))
+    }
+
+    /// Lists, raises or clears alarms.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn alarm(&self, request: AlarmRequest) -> Result<Reply, Error> {
+        self.propose(Request::Alarm(request)).await
+    }
+
+    /// A hash over everything stored on this member; for tests, it differs between members.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn hash(&self) -> Result<Reply, Error> {
+        self.check_running()?;
+        let backend = self.inner().backend.clone();
+        let revision = self.view().revision();
+        let hash = blocking(move || hash_everything(&backend)).await?;
+        let hash = hash.map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(reply(revision, &HashResponse { header: None, hash }))
+    }
+
+    /// A hash over the keys up to a revision, equal on all members.
+    ///
+    /// # Errors
+    /// [`Error`]: compacted or future revision.
+    pub async fn hash_kv(&self, request: HashKvRequest) -> Result<Reply, Error> {
+        self.check_running()?;
+        let state = self.state().clone();
+        Ok(blocking(move || state.hash_kv(&request)).await??)
+    }
+
+    /// Gives free space of the backend's file back to the file system.
+    ///
+    /// # Errors
+    /// [`Error`]; the file is as it was then.
+    pub async fn defragment(&self) -> Result<Reply, Error> {
+        self.check_running()?;
+        let backend = self.inner().backend.clone();
+        let done = blocking(move || backend.defragment()).await?;
+        done.map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(reply(0, &DefragmentResponse::default()))
+    }
+
+    /// Hands leadership to another voter. With one member there is nobody but itself.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::BadLeaderTransferee`].
+    pub async fn move_leader(&self, target: MemberId) -> Result<Reply, Error> {
+        self.check_running()?;
+        if !self.inner().board.is_leader() {
+            return Err(Error::NotLeader);
+        }
+        if target != self.identity().member_id {
+            return Err(Error::BadLeaderTransferee);
+        }
+        Ok(reply(0, &MoveLeaderResponse::default()))
+    }
+}
+
+fn reply(revision: i64, message: &impl Message) -> Reply {
+    Reply { revision, body: Body::Encoded(message.encode_to_vec().into()) }
+}
+
+/// Every table by name, keys and values; without what differs between members that hold the same data.
+fn hash_everything(backend: &backend::Backend) -> Result<u32, backend::BackendError> {
+    use std::ops::ControlFlow;
+    use types::Revision;
+    let mut hash = crc32c::crc32c(b"key");
+    let (from, to) = (Revision::default(), Revision::first(i64::MAX));
+    backend.scan(from, to, &mut |row, record| {
+        hash = crc32c::crc32c_append(hash, row.encode().as_ref());
+        hash = crc32c::crc32c_append(hash, record);
+        ControlFlow::Continue(())
+    })?;
+    for table in [Table::Alarm, Table::Cluster, Table::Lease, Table::Members, Table::MembersRemoved] {
+        for (key, value) in backend.values(table)? {
+            hash = crc32c::crc32c_append(hash, &key);
+            hash = crc32c::crc32c_append(hash, &value);
+        }
+    }
+    Ok(hash)
+}

@@ -1,0 +1,78 @@
+//! What the server needs to know to run one member. All of it is checked by whoever builds it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of one member.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub name: String,
+    pub data_dir: PathBuf,
+    /// Where the log lies if not inside `data_dir`.
+    pub wal_dir: Option<PathBuf>,
+    pub peer_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+    pub cluster_token: String,
+    pub heartbeat_interval: Duration,
+    pub election_timeout: Duration,
+    pub pre_vote: bool,
+    pub limits: Limits,
+    /// Bytes of current values kept in memory.
+    pub value_budget_bytes: usize,
+    /// Entries kept in the log behind the applied index, for members that fall behind.
+    pub catchup_entries: u64,
+    /// Longest time between two commits of the backend.
+    pub backend_batch_interval: Duration,
+    pub compaction_batch_limit: usize,
+    pub compaction_sleep_interval: Duration,
+    /// Database size past which writes are refused; `None` for no limit.
+    pub quota_bytes: Option<u64>,
+    pub lease_checkpoints: bool,
+    pub wal_segment_size_bytes: u64,
+}
+
+/// Limits that requests meet.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub max_request_bytes: usize,
+    pub max_txn_ops: usize,
+    pub max_concurrent_streams: u32,
+    pub progress_notify_interval: Duration,
+    /// How long a proposal or a linearizable read may take.
+    pub request_timeout: Duration,
+    pub election_timeout: Duration,
+}
+
+impl Settings {
+    /// Defaults as etcd has them, for a member whose data lies in `data_dir`.
+    pub fn new(data_dir: PathBuf) -> Settings {
+        let election_timeout = Duration::from_millis(1000);
+        Settings {
+            name: "default".into(),
+            data_dir,
+            wal_dir: None,
+            peer_urls: vec!["http://localhost:2380".into()],
+            client_urls: vec!["http://localhost:2379".into()],
+            cluster_token: "etcd-cluster".into(),
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout,
+            pre_vote: true,
+            limits: Limits {
+                max_request_bytes: 1_572_864,
+                max_txn_ops: 128,
+                max_concurrent_streams: u32::MAX,
+                progress_notify_interval: Duration::from_secs(600),
+                request_timeout: Duration::from_secs(5) + 2 * election_timeout,
+                election_timeout,
+            },
+            value_budget_bytes: 1 << 30,
+            catchup_entries: 5000,
+            backend_batch_interval: Duration::from_millis(100),
+            compaction_batch_limit: 1000,
+            compaction_sleep_interval: Duration::from_millis(10),
+            quota_bytes: Some(2 << 30),
+            lease_checkpoints: false,
+            wal_segment_size_bytes: 64 << 20,
+        }
+    }
+}

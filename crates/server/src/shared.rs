@@ -1,0 +1,117 @@
+//! What the member's threads tell each other without a message: a few numbers, each with one writer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use consensus::{Role, Status};
+use types::{ClusterId, Index, MemberId, Term};
+
+/// Who this member is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub cluster_id: ClusterId,
+    pub member_id: MemberId,
+    /// The etcd version this server is compatible with, as `/version` and `Status` tell it.
+    pub version: &'static str,
+}
+
+/// The etcd release whose behaviour this server has.
+pub const COMPATIBLE_VERSION: &str = "3.5.30";
+
+/// Published by the thread named at each field, read by all.
+#[derive(Default)]
+pub(crate) struct Board {
+    // consensus
+    term: AtomicU64,
+    leader: AtomicU64,
+    commit: AtomicU64,
+    is_leader: AtomicBool,
+    sole_voter: AtomicBool,
+    /// What must have been applied before the sole voter may answer reads from its state alone.
+    sole_since: AtomicU64,
+    // apply
+    applied: AtomicU64,
+    // wal and backend
+    wal_is_full: AtomicBool,
+    backend_is_full: AtomicBool,
+    // whoever stops the member
+    stopped: AtomicBool,
+}
+
+impl Board {
+    pub(crate) fn set_status(&self, status: Status) {
+        self.term.store(status.term.0, Ordering::Relaxed);
+        self.leader.store(status.leader.0, Ordering::Relaxed);
+        self.is_leader.store(status.role == Role::Leader, Ordering::Relaxed);
+        if !status.sole_voter {
+            self.sole_voter.store(false, Ordering::SeqCst);
+        } else if !self.sole_voter.load(Ordering::Relaxed) {
+            self.sole_since.store(status.commit.0, Ordering::SeqCst);
+            self.sole_voter.store(true, Ordering::SeqCst);
+        }
+        self.commit.store(status.commit.0, Ordering::Release);
+    }
+
+    /// Whether the applied state alone answers a linearizable read: this member is the only voter and leads, so
+    /// nobody else commits; it acknowledges only what it has applied; and it has applied what earlier terms left.
+    pub(crate) fn reads_need_no_round(&self) -> bool {
+        self.sole_voter.load(Ordering::SeqCst)
+            && self.applied.load(Ordering::SeqCst) >= self.sole_since.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn leader(&self) -> Option<MemberId> {
+        let leader = self.leader.load(Ordering::Relaxed);
+        (leader != 0).then_some(MemberId(leader))
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.is_leader.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn commit(&self) -> Index {
+        Index(self.commit.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_applied(&self, index: Index) {
+        self.applied.store(index.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn applied(&self) -> Index {
+        Index(self.applied.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn set_wal_is_full(&self, full: bool) {
+        if self.wal_is_full.swap(full, Ordering::Relaxed) != full {
+            log_fullness("log", full);
+        }
+    }
+
+    pub(crate) fn set_backend_is_full(&self, full: bool) {
+        if self.backend_is_full.swap(full, Ordering::Relaxed) != full {
+            log_fullness("backend", full);
+        }
+    }
+
+    pub(crate) fn disk_is_full(&self) -> bool {
+        self.wal_is_full.load(Ordering::Relaxed) || self.backend_is_full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+fn log_fullness(what: &str, full: bool) {
+    if full {
+        tracing::error!(what, "no space left on the disk; writes are refused until there is, reads go on");
+    } else {
+        tracing::info!(what, "there is space on the disk again; writes are taken");
+    }
+}

@@ -1,0 +1,225 @@
+//! Power cuts: a recorded run of one member on a simulated disk, cut after every change of the disk.
+//!
+//! Whatever the disk kept of what was not synced, a start from the cut must find every acknowledged write, must not go
+//! back in revisions, and must be able to go on and be cut again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::etcdserverpb::internal_raft_request::Request;
+use api::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+    RequestHeader,
+};
+use bytes::Bytes;
+use consensus::Effect;
+use env::{Disk, Monotonic, SimDisk, Survival, SystemRng};
+use machine::Applied;
+use mvcc::RangeQuery;
+use prost::Message;
+use server::{Core, Layout, Settings, StartError, boot};
+use types::{Index, KeyRange};
+
+/// Runs a member in one thread: what the server's threads do, one after the other.
+struct Engine {
+    core: Core,
+    next_id: u64,
+}
+
+impl Engine {
+    fn start(disk: &SimDisk) -> Result<Engine, StartError> {
+        let mut settings = Settings::new("/data".into());
+        settings.wal_segment_size_bytes = 64 << 10;
+        settings.catchup_entries = 20;
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let layout = Layout::new(Path::new("/data"), None);
+        disk.create_dir_all(&layout.root).expect("the root can be made");
+        let core = boot(&disk, &layout, &settings, Box::new(SystemRng::with_seed(1)))?;
+        let mut engine = Engine { core, next_id: 1 };
+        engine.run();
+        engine.core.driver.campaign();
+        engine.run();
+        Ok(engine)
+    }
+
+    /// Carries out effects until there are none. Returns the results of requests, by request id.
+    fn run(&mut self) -> Vec<(u64, bool)> {
+        let mut results = vec![];
+        loop {
+            let mut effects = vec![];
+            self.core.driver.drain(&mut effects);
+            if effects.is_empty() {
+                return results;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Persist { number, entries, hard_state } => {
+                        self.core.wal.append(&entries, hard_state).expect("the simulated disk has space");
+                        self.core.wal.sync().expect("the simulated disk works");
+                        self.core.driver.persisted(number);
+                    }
+                    Effect::Apply(entries) => {
+                        let mut applied = Applied::default();
+                        self.core.machine.apply(&entries, Monotonic::default(), &mut applied).expect("entries apply");
+                        self.core.driver.applied(entries.last().expect("never empty").index);
+                        for change in applied.voter_changes {
+                            self.core.driver.conf_changed(server::to_consensus(change)).expect("raft accepts it");
+                        }
+                        results.extend(applied.results.iter().map(|(id, _, result)| (*id, result.is_ok())));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Proposes and runs; returns whether the request was acknowledged.
+    fn request(&mut self, request: Request) -> bool {
+        self.next_id += 1;
+        let header = Some(RequestHeader { id: self.next_id, ..Default::default() });
+        let data = InternalRaftRequest { header, id: 0, request: Some(request) }.encode_to_vec();
+        self.core.driver.propose([Bytes::from(data)]).expect("a single voter leads");
+        self.run().contains(&(self.next_id, true))
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> bool {
+        let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+        self.request(Request::Put(PutRequest { key, value, ..Default::default() }))
+    }
+
+    fn commit_backend(&mut self) {
+        let committed = self.core.backend.commit().expect("the simulated disk works");
+        let needed = committed.applied.0.0.saturating_sub(10);
+        self.core.wal.release_before(Index(needed)).expect("the simulated disk works");
+        self.core.wal.prepare_spare().expect("the simulated disk has space");
+    }
+
+    fn prune(&mut self) {
+        let view = self.core.machine.shared().view().clone();
+        while let Some(staged) = view.prune_step(7).expect("the backend reads") {
+            self.core.backend.stage(staged);
+        }
+    }
+
+    fn revision(&self) -> i64 {
+        self.core.machine.shared().view().revision()
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        let view = self.core.machine.shared().view();
+        let record = view.get_at(key.as_bytes(), view.revision()).expect("the current revision reads")?;
+        Some(String::from_utf8(record.value().to_vec()).expect("values are text"))
+    }
+}
+
+/// What was acknowledged after how many disk operations.
+struct Acknowledged {
+    operations: usize,
+    revision: i64,
+    /// Key and value; `None` for deleted.
+    state: (String, Option<String>),
+}
+
+/// Puts, deletes, leases and a compaction, with backend commits, log rolls and releases in between.
+fn recorded_run(disk: &SimDisk) -> Vec<Acknowledged> {
+    let mut engine = Engine::start(disk).expect("a new member starts");
+    let mut acknowledged = vec![];
+    for round in 0..120u32 {
+        let key = format!("key{}", round % 10);
+        let value = format!("{round}-{}", "x".repeat(round as usize * 17 % 900));
+        let state = match round % 15 {
+            7 => {
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                assert!(engine.request(Request::DeleteRange(DeleteRangeRequest { key, ..Default::default() })));
+                None
+            }
+            11 => {
+                let id = i64::from(round);
+                assert!(engine.request(Request::LeaseGrant(LeaseGrantRequest { ttl: 60, id })));
+                assert!(engine.put(&key, &value));
+                assert!(engine.request(Request::LeaseRevoke(LeaseRevokeRequest { id })));
+                Some(value)
+            }
+            _ => {
+                assert!(engine.put(&key, &value));
+                Some(value)
+            }
+        };
+        let operations = disk.operation_count();
+        acknowledged.push(Acknowledged { operations, revision: engine.revision(), state: (key, state) });
+        if round % 9 == 8 {
+            engine.commit_backend();
+        }
+        if round == 60 {
+            let revision = engine.revision() - 20;
+            assert!(engine.request(Request::Compaction(CompactionRequest { revision, physical: false })));
+            engine.prune();
+        }
+    }
+    engine.commit_backend();
+    acknowledged
+}
+
+fn check_cut(disk: &SimDisk, cut: usize, survival: Survival, acknowledged: &[Acknowledged]) {
+    let context = || format!("cut after operation {cut} ({}), {survival:?}", disk.describe(cut.saturating_sub(1)));
+    let after = disk.crash_at(cut, survival);
+    let mut engine = Engine::start(&after).unwrap_or_else(|error| panic!("{}: {error}", context()));
+    let durable = acknowledged.iter().take_while(|write| write.operations <= cut).collect::<Vec<_>>();
+    let revision = durable.last().map_or(1, |write| write.revision);
+    assert!(engine.revision() >= revision, "{}: revision {} < {revision}", context(), engine.revision());
+    // Writes in flight may or may not have made it: one more than was acknowledged.
+    let in_flight = &acknowledged[durable.len()..(durable.len() + 1).min(acknowledged.len())];
+    for number in 0..10 {
+        let key = format!("key{number}");
+        let last = durable.iter().rev().find(|write| write.state.0 == key).and_then(|write| write.state.1.clone());
+        let found = engine.get(&key);
+        let could_be = in_flight.iter().any(|write| write.state == (key.clone(), found.clone()));
+        assert!(found == last || could_be, "{}: {key} is {found:?}, acknowledged was {last:?}", context());
+    }
+    let query = RangeQuery { range: KeyRange::all(), count_only: true, ..RangeQuery::default() };
+    let view = engine.core.machine.shared().view().clone();
+    let count = view.range(&query).expect("the state reads").count;
+    assert_eq!(count, (0..10).filter(|number| engine.get(&format!("key{number}")).is_some()).count() as i64);
+    assert!(engine.put("after", "the cut"), "{}: the member goes on", context());
+    let before = (engine.revision(), engine.get("key3"));
+    drop(engine);
+    let engine = Engine::start(&after.crash(Survival::None)).unwrap_or_else(|error| panic!("{}: {error}", context()));
+    assert_eq!((engine.revision(), engine.get("key3")), before, "{}: a second cut", context());
+    assert_eq!(engine.get("after").as_deref(), Some("the cut"), "{}: a second cut", context());
+}
+
+#[test]
+fn every_cut_of_a_run_recovers_what_was_acknowledged() {
+    let disk = SimDisk::recording();
+    let acknowledged = recorded_run(&disk);
+    let operations = disk.operation_count();
+    assert!(operations > 300, "the run changes the disk often enough to be worth cutting: {operations}");
+    let stride = std::env::var("CRASH_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for cut in (0..=operations).step_by(stride) {
+        for survival in [Survival::None, Survival::All, Survival::Random(cut as u64)] {
+            check_cut(&disk, cut, survival, &acknowledged);
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_stops_the_log_for_good() {
+    use env::{DiskOperation, Fault};
+    let disk = SimDisk::new();
+    let mut engine = Engine::start(&disk).expect("a new member starts");
+    assert!(engine.put("key", "before"));
+    disk.inject(Fault {
+        operation: Some(DiskOperation::SyncData),
+        path_contains: "wal".into(),
+        skip: 0,
+        times: u64::MAX,
+        error: std::io::ErrorKind::Other,
+    });
+    let append = |engine: &mut Engine| {
+        engine.core.wal.append(&[], Some(types::HardState::default())).and_then(|()| engine.core.wal.sync())
+    };
+    assert!(append(&mut engine).is_err());
+    disk.heal();
+    let again = append(&mut engine).expect_err("a failed sync is never retried").to_string();
+    assert!(again.contains("wal"), "the file is named: {again}");
+}
