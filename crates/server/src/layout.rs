@@ -7,6 +7,7 @@
 //!   state.redb          the backend (docs/backend.md)
 //! ```
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use env::Disk;
@@ -30,6 +31,21 @@ impl Layout {
             wal: wal_dir.map_or_else(|| data_dir.join("wal"), Path::to_owned),
             state: data_dir.join("state.redb"),
         }
+    }
+
+    /// Makes the data directory, and its name durable: everything in it would be lost with the name.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn create_root(&self, disk: &dyn Disk) -> io::Result<()> {
+        let missing = self.root.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && disk.list(dir).is_err());
+        let missing = missing.collect::<Vec<_>>();
+        disk.create_dir_all(&self.root)?;
+        for dir in missing {
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
     }
 
     /// Whether etcd's own data lies in the directory.

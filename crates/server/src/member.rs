@@ -196,7 +196,7 @@ fn claim_directory(disk: &dyn Disk, layout: &Layout) -> Result<DirectoryLock, St
         return Err(StartError::ForeignData { path: path(), names: foreign.join(", ") });
     }
     let directory = |source| StartError::Directory { path: path(), source };
-    disk.create_dir_all(&layout.root).map_err(directory)?;
+    layout.create_root(disk).map_err(directory)?;
     let lock = DirectoryLock::acquire(&layout.root, LOCK_FILE).map_err(directory)?;
     lock.ok_or_else(|| StartError::Locked { path: path() })
 }
