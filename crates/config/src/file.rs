@@ -164,9 +164,18 @@ fn unknown(path: &str) -> String {
     match table::find(path).map(Flag::file_keys) {
         Some([]) => "unknown key, ignored: this can be set on the command line and in the environment only".to_string(),
         Some([key, ..]) => format!("unknown key, ignored: in the file it is {key}"),
-        None => match help::nearest(path, all_keys()) {
-            Some(near) => format!("unknown key, ignored: did you mean {near}?"),
-            None => "unknown key, ignored".to_string(),
-        },
+        None => {
+            let (map, key) = split(path);
+            let beside = all_keys().filter(|other| split(other).0.eq_ignore_ascii_case(map));
+            match help::nearest(key, beside.map(|other| split(other).1)) {
+                Some(near) => format!("unknown key, ignored: did you mean {near}?"),
+                None => "unknown key, ignored".to_string(),
+            }
+        }
     }
+}
+
+/// The map a key is in, empty for the file itself, and its name there.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
 }

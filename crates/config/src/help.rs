@@ -105,8 +105,14 @@ pub(crate) fn expected(kind: Kind) -> Option<String> {
     })
 }
 
+/// Longer names are not looked for: comparing costs time, and none of ours is near.
+const NAME_BYTES_MAX: usize = 80;
+
 /// The candidate most like `name`, if one is like it at all (a third of it may differ).
 pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
     let limit = name.chars().count() / 3;
     candidates
         .map(|candidate| (distance(name, candidate), candidate))

@@ -1,1 +1,686 @@
+use std::path::PathBuf;
 
+use serde_json::Value as Json;
+
+use super::*;
+use crate::flag::{Flag, Kind, Status};
+use crate::settings::InitialClusterState;
+use crate::{LogLevel, LogOutput, table};
+
+/// One start: arguments, variables, and the text of `etcd.yml`.
+#[derive(Clone, Copy, Default)]
+struct Start<'a> {
+    args: &'a [&'a str],
+    env: &'a [(&'a str, &'a str)],
+    file: Option<&'a str>,
+    terminal: bool,
+}
+
+impl Start<'_> {
+    fn load(self) -> Outcome {
+        let file = self.file.map(String::from);
+        let read = move |path: &Path| match &file {
+            Some(text) if path == Path::new("etcd.yml") => Ok(text.clone().into_bytes()),
+            _ if path == Path::new("/proc/meminfo") => Ok(b"MemTotal: 4000 kB\n".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let surroundings = Surroundings {
+            read_file: &read,
+            default_host: &|| Some(IpAddr::from([10, 0, 0, 7])),
+            terminal: self.terminal,
+            wall: Duration::from_secs(1),
+            compatible_version: "3.5.30",
+        };
+        let mut args: Vec<OsString> = self.args.iter().map(OsString::from).collect();
+        if self.file.is_some() {
+            args.push("--config-file=etcd.yml".into());
+        }
+        let env = self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        load(args.into_iter(), env, &surroundings)
+    }
+
+    fn run(self) -> Loaded {
+        match self.load() {
+            Outcome::Run(loaded) => *loaded,
+            Outcome::Print { stderr, .. } => panic!("refused: {stderr}"),
+        }
+    }
+
+    /// The lines of a refusal.
+    fn refused(self) -> Vec<Json> {
+        match self.load() {
+            Outcome::Print { stdout, stderr, exit: 1 } if stdout.is_empty() => {
+                stderr.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn errors(self) -> Vec<String> {
+        self.refused().iter().map(|line| line["error"].as_str().unwrap_or_default().to_string()).collect()
+    }
+}
+
+fn args<'a>(args: &'a [&'a str]) -> Start<'a> {
+    Start { args, ..Start::default() }
+}
+
+fn file(text: &str) -> Start<'_> {
+    Start { file: Some(text), ..Start::default() }
+}
+
+/// A value that differs from the flag's default and would do in etcd.
+fn sample(flag: &'static Flag) -> &'static str {
+    match flag.name {
+        "name" => "m1",
+        "election-timeout" => "2000",
+        "listen-peer-urls" => "http://127.0.0.1:1",
+        "listen-client-urls" => "http://127.0.0.1:2",
+        "advertise-client-urls" => "http://10.1.1.1:2",
+        "initial-advertise-peer-urls" => "http://10.1.1.1:1",
+        "initial-cluster" => "default=http://localhost:2380,default=http://localhost:2381",
+        "auto-compaction-mode" => "revision",
+        "auto-compaction-retention" => "1h",
+        "feature-gates" => "LeaseCheckpoint=true",
+        "log-format" => "json",
+        "log-outputs" => "stdout",
+        "logger" => "zap",
+        "enable-grpc-gateway" => "true", // it is refused when asked for
+        "tls-min-version" | "tls-max-version" => "TLS1.3",
+        "auth-token" => "jwt,pub-key=a",
+        "config-file" | "version" => panic!("not a setting"),
+        _ => match table::kind(flag) {
+            Kind::Bool if table::canonical(flag).default == "true" => "false",
+            Kind::Bool => "true",
+            Kind::Int | Kind::Uint | Kind::Uint32 => "7",
+            Kind::Duration => "7s",
+            Kind::Choice(choices) => choices.iter().find(|choice| **choice != flag.default).expect("two choices"),
+            Kind::Urls => "http://127.0.0.1:7",
+            Kind::Origins => "http://a.example:7",
+            Kind::Level => "debug",
+            Kind::Text | Kind::Secret | Kind::List | Kind::Gates | Kind::Ignored => "x",
+        },
+    }
+}
+
+/// `key: value` as the file has it, through its maps.
+fn file_line(key: &str, flag: &'static Flag) -> String {
+    let value = match sample(flag) {
+        "true" | "false" => sample(flag).to_string(),
+        text => format!("'{text}'"),
+    };
+    let mut text = String::new();
+    let parts: Vec<&str> = key.split('.').collect();
+    for (depth, part) in parts.iter().enumerate() {
+        let end = if depth + 1 == parts.len() { format!(" {value}\n") } else { "\n".to_string() };
+        text += &format!("{}{part}:{end}", "  ".repeat(depth));
+    }
+    text
+}
+
+/// All three ways to give `flag` its sample value, with what the setting is called there.
+fn ways(flag: &'static Flag, mut each: impl FnMut(Start<'_>, &str)) {
+    let attached = format!("--{}={}", flag.name, sample(flag));
+    let variable = flag.variable();
+    // Listening somewhere else must go with advertising it, outside the file.
+    let (beside_flag, beside_variable): (&[&str], &[(&str, &str)]) = match flag.name {
+        "listen-client-urls" => {
+            (&["--advertise-client-urls=http://a:1"], &[("ETCD_ADVERTISE_CLIENT_URLS", "http://a:1")])
+        }
+        _ => (&[], &[]),
+    };
+    let all_args: Vec<&str> = [attached.as_str()].into_iter().chain(beside_flag.iter().copied()).collect();
+    each(args(&all_args), &format!("--{}", flag.name));
+    let all_env: Vec<_> =
+        [(variable.as_str(), sample(flag))].into_iter().chain(beside_variable.iter().copied()).collect();
+    each(Start { env: &all_env, ..Start::default() }, &variable);
+    for key in flag.file_keys() {
+        let text = file_line(key, flag);
+        each(file(&text), key);
+    }
+}
+
+#[test]
+fn every_flag_is_known_as_flag_variable_and_key() {
+    let defaults = args(&[]).run().settings;
+    for flag in table::flags().filter(|flag| !matches!(flag.name, "config-file" | "version")) {
+        ways(flag, |start, called| match table::canonical(flag).status {
+            Status::Works => {
+                let loaded = start.run();
+                // `zap` is the only logger, and what a retention counts matters only once there is one.
+                let has_effect = !matches!(flag.name, "logger" | "auto-compaction-mode");
+                assert_eq!(loaded.settings != defaults, has_effect, "{called}");
+                let old = loaded.notices.iter().any(|notice| format!("{notice:?}").contains("old name"));
+                assert_eq!(old, matches!(flag.status, Status::OldName(_)), "{called}: {:?}", loaded.notices);
+            }
+            Status::Refused { why, .. } => {
+                let name = table::canonical(flag).name;
+                let lines = start.refused();
+                let told = lines.iter().find(|line| line["error"] == format!("--{name} is refused: {why}").as_str());
+                let setting = told.map(|line| line["setting"].as_str().unwrap_or_default().to_string());
+                let by_validation = matches!(name, "discovery-token" | "discovery-endpoints" | "enable-log-rotation");
+                assert!(
+                    by_validation || setting.is_some_and(|setting| setting.starts_with(called)),
+                    "{called}: {lines:?}"
+                );
+            }
+            Status::NoMeaning(why) => {
+                let notices = format!("{:?}", start.run().notices);
+                assert!(notices.contains(why) && notices.contains(called), "{called}: {notices}");
+            }
+            Status::OldGate(gate) => {
+                let refused = matches!(crate::gate::find(gate).unwrap().status, Status::Refused { .. });
+                match start.load() {
+                    Outcome::Run(loaded) => assert!(!refused && format!("{:?}", loaded.notices).contains(called)),
+                    Outcome::Print { stderr, .. } => {
+                        assert!(
+                            (refused || gate == "LeaseCheckpointPersist") && stderr.contains("failed to verify flags")
+                        );
+                    }
+                }
+            }
+            Status::Legacy => assert!(format!("{:?}", start.run().notices).contains("no longer supported"), "{called}"),
+            Status::OldName(_) => unreachable!("canonical flags are no old names"),
+        });
+    }
+}
+
+#[test]
+fn default_values_written_out_change_nothing() {
+    let defaults = args(&[]).run();
+    for flag in table::flags() {
+        let unwritable =
+            matches!(flag.status, Status::Legacy) || matches!(flag.name, "version" | "enable-grpc-gateway");
+        if unwritable {
+            continue;
+        }
+        let default = table::canonical(flag).default;
+        let loaded = match flag.name {
+            "listen-client-urls" => {
+                args(&["--listen-client-urls=http://localhost:2379", "--advertise-client-urls=http://localhost:2379"])
+                    .run()
+            }
+            // Written out and empty, these are mistakes.
+            _ if default.is_empty() && matches!(flag.kind, Kind::Urls) => continue,
+            _ => args(&[&format!("--{}={default}", flag.name)]).run(),
+        };
+        assert_eq!(loaded.settings, defaults.settings, "--{}={default}", flag.name);
+    }
+}
+
+#[test]
+fn defaults_are_etcds_but_for_the_data_directory() {
+    let loaded = args(&[]).run();
+    assert_eq!(loaded.notices, []);
+    let settings = loaded.settings;
+    assert_eq!((settings.name.as_str(), settings.data_dir), ("default", PathBuf::from("default.quorate")));
+    assert_eq!(settings.listen_client_urls[0].to_string(), "http://localhost:2379");
+    assert_eq!(settings.heartbeat_interval, Duration::from_millis(100));
+    assert_eq!(settings.election_timeout, Duration::from_secs(1));
+    assert_eq!((settings.max_txn_ops, settings.max_request_bytes), (128, 1_572_864));
+    assert_eq!(settings.quota_backend_bytes, Some(2 << 30));
+    assert_eq!(settings.backend_batch_interval, Duration::from_millis(100));
+    assert_eq!(settings.watch_progress_notify_interval, Duration::from_secs(600));
+    assert_eq!(settings.value_memory_budget_bytes, 1_024_000);
+    assert_eq!(settings.log.outputs, [LogOutput::Stderr]);
+    let bootstrap = args(&[]).run().settings.bootstrap().unwrap();
+    assert_eq!(bootstrap.token, "etcd-cluster");
+    assert_eq!(bootstrap.members["default"][0].to_string(), "http://localhost:2380");
+}
+
+#[test]
+fn zero_and_negative_values_have_etcds_meaning() {
+    let settings = args(&[
+        "--name=a",
+        "--quota-backend-bytes=-1",
+        "--snapshot-count=0",
+        "--watch-progress-notify-interval=1ms",
+        "--warning-unary-request-duration=0",
+        "--grpc-keepalive-interval=0s",
+    ])
+    .run()
+    .settings;
+    assert_eq!(settings.data_dir, PathBuf::from("a.quorate"));
+    assert_eq!(settings.quota_backend_bytes, None);
+    assert_eq!(settings.snapshot_count, 10_000);
+    assert_eq!(settings.watch_progress_notify_interval, Duration::from_millis(100));
+    assert_eq!(settings.warning_unary_request_duration, Duration::from_millis(300));
+    assert_eq!(settings.grpc_keepalive_interval, Duration::ZERO);
+}
+
+#[test]
+fn validation_has_etcds_texts() {
+    for (given, want) in [
+        (&["--listen-peer-urls=http://example.com:1"][..], "expected IP in URL for binding (http://example.com:1)"),
+        (&["--listen-metrics-urls=http://:1"], "expected IP in URL for binding (http://:1)"),
+        (
+            &["--initial-advertise-peer-urls=http://:1"],
+            r#"--initial-advertise-peer-urls "http://:1" must be "host:port" (unexpected empty host (http://:1))"#,
+        ),
+        (
+            &["--advertise-client-urls=http://:1"],
+            r#"--advertise-client-urls "http://:1" must be in the format "host:port", "unix:/path/to/socket" or "unixs:/path/to/socket" (unexpected empty host (http://:1))"#,
+        ),
+        (
+            &["--discovery=http://d", "--initial-cluster=a=http://1.1.1.1:1"],
+            r#"multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery" or "discovery-srv""#,
+        ),
+        (
+            &["--discovery-endpoints=d", "--discovery-token=t", "--discovery-srv=a"],
+            r#"multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv""#,
+        ),
+        (&["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
+        (&["--election-timeout=0"], "--election-timeout must be >0 (set to 0ms)"),
+        (
+            &["--election-timeout=100"],
+            "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        (
+            &["--heartbeat-interval=18446744073709551615"],
+            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[18446744073709551615ms]",
+        ),
+        (&["--election-timeout=60000"], "--election-timeout[60000ms] is too long, and should be set less than 50000ms"),
+        (&["--auto-compaction-mode="], "undefined auto-compaction-mode"),
+        (&["--auto-compaction-mode=foo"], r#"unknown auto-compaction-mode "foo""#),
+        (&["--auto-compaction-retention=foo"], r#"error parsing CompactionRetention: time: invalid duration "foo""#),
+        (
+            &["--auto-compaction-retention=1.5"],
+            r#"error parsing CompactionRetention: time: missing unit in duration "1.5""#,
+        ),
+        (&["--discovery-token=t"], "both --discovery-token and --discovery-endpoints must be set"),
+        (
+            &["--discovery-token=t", "--discovery-endpoints=a,,b"],
+            "--discovery-endpoints must not contain empty endpoints",
+        ),
+        (
+            &["--feature-gates=LeaseCheckpointPersist=true"],
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ),
+        (
+            &["--experimental-enable-lease-checkpoint", "--feature-gates=LeaseCheckpoint=true"],
+            "cannot specify both flags: --experimental-enable-lease-checkpoint=true and --feature-gates=LeaseCheckpoint=true at the same time, please just use --feature-gates=LeaseCheckpoint=true",
+        ),
+        (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
+        (
+            &["--enable-distributed-tracing", "--distributed-tracing-sampling-rate=-1"],
+            "distributed tracing configurition is not valid: (tracing sampling rate must be positive)",
+        ),
+        (&["--tls-min-version=TLS1.9"], r#"unexpected TLS version "TLS1.9" (must be one of: TLS1.2, TLS1.3)"#),
+        (
+            &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (
+            &["--tls-min-version=TLS1.3", "--cipher-suites=X"],
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (
+            &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://a:1"],
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+        ),
+        (
+            &["--listen-peer-urls=https://127.0.0.1:1"],
+            "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url https://127.0.0.1:1 with HTTPS scheme",
+        ),
+        (
+            &["--peer-cert-allowed-cn=a,b", "--peer-cert-allowed-hostname=c"],
+            "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a b], hostnames=[c])",
+        ),
+        (&["--auth-token=secret"], "auth: invalid auth options"),
+        (
+            &["--listen-client-http-urls=http://localhost:2379"],
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url http://localhost:2379",
+        ),
+        (&["--enable-v2", "--v2-deprecation=gone"], "--enable-v2 and --v2-deprecation=gone are mutually exclusive"),
+        (
+            &["--enable-log-rotation"],
+            "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+        ),
+        (
+            &["--enable-log-rotation", "--log-outputs=/tmp/x", "--log-rotation-config-json=foo"],
+            "improperly formatted log rotation config: not a JSON object",
+        ),
+        (&["--logger=capnslog"], r#"unknown logger option "capnslog""#),
+        (&["--log-format=xml"], "unknown log format: xml, supported values json, console"),
+        (&["--log-outputs=default,stderr"], r#"multi logoutput for "default" is not supported yet"#),
+        (
+            &["--listen-client-urls=http://127.0.0.1:1"],
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (
+            &["--experimental-warning-unary-request-duration=1s", "--warning-unary-request-duration=1s"],
+            "both --experimental-warning-unary-request-duration and --warning-unary-request-duration flags are set. Use only --warning-unary-request-duration",
+        ),
+        (
+            &["--experimental-compaction-batch-limit=1", "--compaction-batch-limit=2"],
+            "--compaction-batch-limit and --experimental-compaction-batch-limit are one setting but differ",
+        ),
+        (&["extra"], "'extra' is not a valid flag"),
+        (&["--name="], "--name must not be empty"),
+        (&["--backend-batch-interval=-1s"], "--backend-batch-interval must not be negative (set to -1s)"),
+        (&["--backend-batch-limit=-1"], "--backend-batch-limit must not be negative (set to -1)"),
+        (&["--max-request-bytes=0"], "--max-request-bytes must be from 1 to 1073741824 (set to 0)"),
+        (&["--log-outputs="], "--log-outputs names no output"),
+        (
+            &["--feature-gates=AllAlpha=true"],
+            "--feature-gates=AllAlpha=true is refused (for InitialCorruptCheck): comparing hashes between members comes with clusters of several members",
+        ),
+        (
+            &["--enable-grpc-gateway=true"],
+            "--enable-grpc-gateway is refused: the JSON gateway comes later; leave the flag out or set it to false",
+        ),
+        (&["gateway", "start"], "`quorate gateway` comes later: this version is the server only"),
+    ] {
+        let errors = args(given).errors();
+        assert!(errors.contains(&want.to_string()), "{given:?}: {errors:#?}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_flag_once() {
+    let lines = Start {
+        args: &["--heartbeat-interval=0", "--cert-file=a", "--auto-compaction-mode=foo"],
+        env: &[("ETCD_SNAPSHOT_COUNT", "x"), ("ETCD_AUTO_TLS", "true")],
+        ..Start::default()
+    }
+    .refused();
+    let settings: Vec<_> = lines.iter().map(|line| line["setting"].as_str().unwrap_or_default()).collect();
+    let want =
+        ["ETCD_SNAPSHOT_COUNT", "--heartbeat-interval", "--auto-compaction-mode", "--cert-file", "ETCD_AUTO_TLS"];
+    assert_eq!(settings, want);
+    assert_eq!(lines[1]["level"], "fatal");
+    assert_eq!(lines[1]["msg"], "failed to verify flags");
+    assert_eq!(lines[1]["value"], "0");
+    assert_eq!(lines[1]["hint"], "write milliseconds, such as 100");
+    assert_eq!(lines[1]["ts"], "1970-01-01T00:00:01.000000Z");
+}
+
+#[test]
+fn a_person_at_a_terminal_gets_text() {
+    let refused = Start { args: &["--heartbeat-interval=0"], terminal: true, ..Start::default() }.load();
+    let Outcome::Print { stderr, .. } = refused else { panic!("refused") };
+    let want = "quorate: --heartbeat-interval must be >0 (set to 0ms) (--heartbeat-interval is \"0\"): \
+                write milliseconds, such as 100\n";
+    assert_eq!(stderr, want);
+    let json = Start { args: &["--heartbeat-interval=0", "--log-format=json"], terminal: true, ..Start::default() };
+    assert_eq!(json.refused().len(), 1);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    for start in [
+        args(&["--auth-token=hunter2", "--discovery-password=hunter2", "--discovery-user=root:hunter2"]),
+        Start { env: &[("ETCD_AUTH_TOKEN", "hunter2"), ("ETCD_ROOT_PASSWORD", "hunter2")], ..Start::default() },
+        file("auth-token: hunter2\ndiscovery-config: {client: {auth: {password: hunter2}}}\n"),
+    ] {
+        let Outcome::Print { stderr, .. } = start.load() else { panic!("refused") };
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
+    let loaded = Start { env: &[("ETCD_ROOT_PASSWORD", "hunter2")], ..Start::default() }.run();
+    assert!(!format!("{:?}", loaded.notices).contains("hunter2"));
+}
+
+#[test]
+fn a_variable_and_its_flag_conflict() {
+    let lines = Start { args: &["--name=a"], env: &[("ETCD_NAME", "a")], ..Start::default() }.refused();
+    assert_eq!(
+        lines[0]["msg"],
+        "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment \
+         variable or disable flag))"
+    );
+    assert_eq!(
+        (&lines[0]["level"], &lines[0]["environment-variable"]),
+        (&Json::from("fatal"), &Json::from("ETCD_NAME"))
+    );
+    Start { args: &["--name=a"], env: &[("ETCD_NAME", "")], ..Start::default() }.run();
+}
+
+#[test]
+fn bad_variables_exit_1_with_gos_words() {
+    for (variable, value, want) in [
+        ("ETCD_SNAPSHOT_COUNT", "x", r#"invalid value "x" for ETCD_SNAPSHOT_COUNT: parse error"#),
+        (
+            "ETCD_LISTEN_CLIENT_URLS",
+            "foo",
+            r#"invalid value "foo" for ETCD_LISTEN_CLIENT_URLS: URL scheme must be http, https, unix, or unixs: foo"#,
+        ),
+    ] {
+        assert_eq!(Start { env: &[(variable, value)], ..Start::default() }.errors(), [want]);
+    }
+}
+
+#[test]
+fn unknown_and_special_variables_are_told_and_passed_over() {
+    let env = [
+        ("ETCD_FOO", "1"),
+        ("ETCD_DATADIR", "x"),
+        ("ETCD_VERSION", "3"),
+        ("ETCD_UNSUPPORTED_ARCH", "arm"),
+        ("ETCDCTL_API", "3"),
+        ("HOME", "/"),
+    ];
+    let notices = Start { env: &env, ..Start::default() }.run().notices;
+    let unknown = |variable: &str, hint: Option<&str>| Notice::UnknownVariable {
+        variable: variable.to_string(),
+        hint: hint.map(String::from),
+    };
+    assert_eq!(
+        notices,
+        [
+            unknown("ETCD_DATADIR", Some("did you mean ETCD_DATA_DIR?")),
+            unknown("ETCD_FOO", None),
+            Notice::SpecialVariable { variable: "ETCD_VERSION".to_string(), value: "3".to_string() },
+        ]
+    );
+}
+
+#[test]
+fn a_file_makes_flags_and_variables_count_for_nothing() {
+    let start = Start {
+        args: &["--name=flag", "--data-dir=flag"],
+        env: &[("ETCD_NAME", "variable"), ("ETCD_LOG_LEVEL", "nonsense")],
+        file: Some("name: file\n"),
+        ..Start::default()
+    };
+    let loaded = start.run();
+    assert_eq!(loaded.settings.name, "file");
+    assert_eq!(loaded.settings.data_dir, PathBuf::from("file.quorate"));
+    let notices = format!("{:?}", loaded.notices);
+    assert!(notices.contains("--name --data-dir ETCD_LOG_LEVEL ETCD_NAME"), "{notices}");
+
+    let by_variable = Start { env: &[("ETCD_CONFIG_FILE", "etcd.yml")], ..Start::default() };
+    assert_eq!(by_variable.errors(), ["open etcd.yml: no such file or directory"]);
+    assert!(args(&["--config-file="]).run().notices.is_empty());
+}
+
+#[test]
+fn the_file_takes_what_etcds_takes() {
+    let settings = file(
+        "# comment\n\
+         NAME: m1\n\
+         data-dir: /var/lib/etcd\n\
+         heartbeat-interval: 200\n\
+         election-timeout: '2000'\n\
+         grpc-keepalive-timeout: 20000000000\n\
+         grpc-keepalive-interval: 1h30m\n\
+         quota-backend-bytes: null\n\
+         listen-client-urls: http://127.0.0.1:1,unix:///run/etcd.sock\n\
+         pre-vote: no\n\
+         socket-options: {reuse-port: true}\n\
+         log-outputs: [stdout, /tmp/a.log]\n\
+         initial-cluster-state: ''\n\
+         feature-gates: LeaseCheckpoint=true,LeaseCheckpointPersist=true\n\
+         log-level: WARN\n",
+    )
+    .run();
+    assert_eq!(settings.notices, [Notice::FileLoaded { path: "etcd.yml".to_string() }]);
+    let settings = settings.settings;
+    assert_eq!((settings.name.as_str(), settings.pre_vote, settings.socket_reuse_port), ("m1", false, true));
+    assert_eq!(settings.grpc_keepalive_timeout, Duration::from_secs(20));
+    assert_eq!(settings.grpc_keepalive_interval, Duration::from_secs(5400));
+    assert_eq!(settings.listen_client_urls.len(), 2);
+    assert_eq!(settings.advertise_client_urls[0].to_string(), "http://localhost:2379");
+    assert_eq!(settings.log.outputs, [LogOutput::Stdout, LogOutput::File("/tmp/a.log".into())]);
+    assert_eq!(settings.log.level, LogLevel::Warn);
+    assert!(settings.lease_checkpoint && settings.lease_checkpoint_persist);
+    assert_eq!(settings.initial_cluster_state, InitialClusterState::New);
+    assert_eq!(file(r#"{"name": "json", "pre-vote": false}"#).run().settings.name, "json");
+    assert_eq!(file("").run().settings.name, "default");
+}
+
+#[test]
+fn faults_in_the_file_tell_their_place() {
+    for (text, want) in [
+        (
+            "listen-client-urls: foo",
+            "unexpected error setting up listen-client-urls: URL scheme must be http, https, unix, or unixs: foo",
+        ),
+        ("initial-cluster-state: foo", r#"unexpected clusterState "foo""#),
+        ("name: a\nheartbeat-interval: abc\n", "invalid value for heartbeat-interval: parse error"),
+        ("name: [1]", "etcd.yml:1:7: name must be one value, not a list"),
+        ("name: {a: 1}", "etcd.yml:1:7: name must be one value, not a map"),
+        ("socket-options: 1", "etcd.yml:1:17: socket-options must be a map of keys and values"),
+        ("log-outputs: [[a]]", "etcd.yml:1:14: log-outputs must be a list of texts"),
+        ("just text", "etcd.yml:1:1: the file must hold `key: value` lines"),
+        ("- a\n- b\n", "etcd.yml:1:1: the file must hold `key: value` lines"),
+    ] {
+        assert_eq!(file(text).errors(), [want], "{text}");
+    }
+    let lines = file("name: a\nheartbeat-interval: abc\n").refused();
+    assert_eq!(lines[0]["setting"], "heartbeat-interval in etcd.yml:2:21");
+    assert_eq!(lines[0]["hint"], "write a whole number of at least 0");
+    let error = &file("name: a\n\tfoo: b\n").errors()[0];
+    assert!(error.starts_with("etcd.yml:1:7: this is neither YAML nor JSON") && error.contains("tab"), "{error}");
+}
+
+#[test]
+fn odd_keys_in_the_file_are_told_and_passed_over() {
+    for (text, want) in [
+        ("bogus: {a: [1]}", "bogus in etcd.yml:1:1: unknown key, ignored"),
+        ("snapshot-cuont: 1", "snapshot-cuont in etcd.yml:1:1: unknown key, ignored: did you mean snapshot-count?"),
+        (
+            "cert-file: a",
+            "cert-file in etcd.yml:1:1: unknown key, ignored: in the file it is client-transport-security.cert-file",
+        ),
+        (
+            "client-transport-security: {bogus: 1}",
+            "client-transport-security.bogus in etcd.yml:1:29: unknown key, ignored",
+        ),
+        (
+            "raft-read-timeout: 1",
+            "raft-read-timeout in etcd.yml:1:1: unknown key, ignored: this can be set on the command line and in the environment only",
+        ),
+        ("name: a\nname: b", "name in etcd.yml:2:1: the key stands twice; the one in line 1 has no effect"),
+        (
+            "grpc-keepalive-timeout: 20",
+            "grpc-keepalive-timeout in etcd.yml:1:25: a bare number is nanoseconds: 20 is 20ns; write 20s for seconds",
+        ),
+    ] {
+        let notices = file(text).run().notices;
+        let told: Vec<_> = notices
+            .iter()
+            .filter_map(|notice| match notice {
+                Notice::Setting { setting, what } => Some(format!("{setting}: {what}")),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [want]);
+    }
+    assert_eq!(file("name: a\nname: b").run().settings.name, "b");
+}
+
+#[test]
+fn hostile_files_cost_an_error() {
+    assert!(file(&"x".repeat(2 << 20)).errors()[0].contains("larger than"));
+    assert_eq!(file(&"[".repeat(5000)).errors().len(), 1);
+}
+
+#[test]
+fn help_version_and_syntax_errors_go_where_etcds_go() {
+    let Outcome::Print { stdout, stderr, exit: 0 } = args(&["--help"]).load() else { panic!("help") };
+    assert!(stdout.contains("--data-dir '${name}.quorate'") && stderr.starts_with("Usage:"));
+    let Outcome::Print { stdout, stderr, exit: 0 } = args(&["--version"]).load() else { panic!("version") };
+    assert!(stdout.starts_with("etcd Version: 3.5.30\nGit SHA: ") && stdout.lines().count() == 4 && stderr.is_empty());
+    let Outcome::Print { stdout, stderr, exit: 2 } = args(&["--bogus", "--max-wals=x"]).load() else {
+        panic!("syntax")
+    };
+    assert!(stdout.is_empty() && stderr.starts_with("flag provided but not defined: -bogus\ninvalid value \"x\""));
+    assert!(stderr.contains("\nUsage:\n"));
+}
+
+#[test]
+fn wildcard_listeners_are_advertised_by_their_address() {
+    let settings = file("listen-client-urls: http://0.0.0.0:5\nlisten-peer-urls: http://0.0.0.0:6\n").run().settings;
+    assert_eq!(settings.advertise_client_urls[0].to_string(), "http://10.0.0.7:5");
+    assert_eq!(settings.initial_advertise_peer_urls[0].to_string(), "http://10.0.0.7:6");
+    let members = settings.bootstrap().unwrap().members;
+    assert_eq!(members["default"][0].to_string(), "http://10.0.0.7:6");
+
+    let unreachable =
+        args(&["--listen-client-urls=http://0.0.0.0:5", "--advertise-client-urls=http://127.0.0.1:5"]).run();
+    assert!(format!("{:?}", unreachable.notices).contains("cannot reach http://127.0.0.1:5"));
+}
+
+#[test]
+fn bootstrap_has_etcds_texts() {
+    for (given, want) in [
+        (
+            &["--name=q", "--initial-cluster=a=http://localhost:2380"][..],
+            r#"couldn't find local name "q" in the initial cluster configuration"#,
+        ),
+        (
+            &["--initial-cluster=foo"],
+            "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
+        ),
+        (
+            &["--initial-cluster=default=http://127.0.0.1:1"],
+            r#"--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: "http://localhost:2380" != "http://127.0.0.1:1")"#,
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,default=http://localhost:2381"],
+            r#"--initial-cluster has default=http://localhost:2381 but missing from --initial-advertise-peer-urls=http://localhost:2380 (len(["http://localhost:2380"]) != len(["http://localhost:2380" "http://localhost:2381"]))"#,
+        ),
+        (
+            &[
+                "--initial-advertise-peer-urls=http://localhost:2380,http://localhost:2381",
+                "--initial-cluster=default=http://localhost:2380",
+            ],
+            "--initial-advertise-peer-urls has http://localhost:2381 but missing from --initial-cluster=default=http://localhost:2380,default=http://localhost:2381",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
+            "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
+        ),
+        (
+            &["--initial-cluster=default=http://localhost:2380,b=http://b:2380"],
+            "--initial-cluster is refused: it names 2 members (b=http://b:2380,default=http://localhost:2380)",
+        ),
+        (
+            &["--initial-cluster-state=existing"],
+            "--initial-cluster-state=existing is refused: there is no data, and joining others comes later",
+        ),
+    ] {
+        let problem = args(given).run().settings.bootstrap().unwrap_err();
+        assert_eq!(problem.error(), want);
+        assert!(problem.field("hint").is_some());
+    }
+}
+
+#[test]
+fn values_etcd_corrects_are_corrected() {
+    let loaded = args(&["--bcrypt-cost=99"]).run();
+    assert!(format!("{:?}", loaded.notices).contains("use default bcrypt cost"));
+    for zero in ["0", "0s", "0h", ""] {
+        args(&[&format!("--auto-compaction-retention={zero}"), "--auto-compaction-mode=revision"]).run();
+    }
+    let large = args(&["--quota-backend-bytes=9999999999", "--max-request-bytes=20000000"]).run();
+    assert_eq!(large.notices.len(), 2);
+}
+
+#[test]
+fn group_gates_reach_their_gates() {
+    let loaded = args(&["--feature-gates=AllBeta=false"]).run();
+    assert_eq!(loaded.notices.len(), 2, "{:?}", loaded.notices);
+    let errors = args(&["--feature-gates=AllAlpha=true,LeaseCheckpoint=false"]).errors();
+    assert_eq!(errors, ["enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint"]);
+}
