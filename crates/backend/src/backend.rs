@@ -102,6 +102,7 @@ impl Backend {
         } else {
             let file = File::create(&*disk, &temporary(path), path, options)?;
             take_name(&*disk, path)?;
+            sync_name(&*disk, path)?;
             file
         };
         let view = file.view().map_err(|error| file.explain(error))?;
@@ -372,13 +373,16 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Backen
     }
 }
 
-/// Gives the complete and synced temporary file its name, durably.
+/// Gives the complete and synced temporary file its name.
 pub(crate) fn take_name(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
+    disk.rename(&temporary(path), path).map_err(|source| BackendError::Io { path: path.to_owned(), source })
+}
+
+/// Makes the name that [`take_name`] gave durable.
+pub(crate) fn sync_name(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    disk.rename(&temporary(path), path)
-        .and_then(|()| disk.sync_dir(directory))
-        .map_err(|source| BackendError::Io { path: path.to_owned(), source })
+    disk.sync_dir(directory).map_err(|source| BackendError::Io { path: directory.to_owned(), source })
 }

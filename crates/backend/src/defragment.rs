@@ -10,7 +10,7 @@ use std::sync::Arc;
 use redb::WriteTransaction;
 use types::RowKey;
 
-use crate::backend::{Backend, Inner, remove_if_there, take_name, temporary};
+use crate::backend::{Backend, Inner, remove_if_there, sync_name, take_name, temporary};
 use crate::error::BackendError;
 use crate::file::{File, put, put_usage, remove_rows};
 use crate::read_view::ReadView;
@@ -25,8 +25,8 @@ impl Backend {
     /// commits wait only for the last part. Calls that come meanwhile wait and then do it again.
     ///
     /// # Errors
-    /// Any [`BackendError`]; the old file stays in service, unless it was its name that could not be made durable:
-    /// then this backend writes nothing any more.
+    /// Any [`BackendError`]; the old file stays in service. Only if the new file's name could not be made durable does
+    /// this backend write nothing any more, and the member is to be stopped.
     pub fn defragment(&self) -> Result<(), BackendError> {
         let _one_at_a_time = self.0.defragmenting.lock();
         let result = self.0.rewrite();
@@ -57,12 +57,10 @@ impl Inner {
         copy.rows(&latest)?;
         copy.finish(&latest, &removed)?;
         let view = target.view().map_err(|error| target.explain(error))?;
-        if let Err(error) = take_name(&*self.disk, &self.path) {
-            writer.stopped = Some(error.to_string());
-            return Err(error);
-        }
+        take_name(&*self.disk, &self.path)?;
+        latest.file().retire();
         self.publish(view);
-        Ok(())
+        sync_name(&*self.disk, &self.path).inspect_err(|error| writer.stopped = Some(error.to_string()))
     }
 }
 

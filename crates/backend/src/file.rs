@@ -151,12 +151,18 @@ impl File {
         }
         put_usage(&transaction, usage)?;
         transaction.commit()?;
+        self.storage.found_space();
         Ok(Written { row_count, removed })
     }
 
     /// What an error of the engine means to the caller.
     pub(crate) fn explain(&self, error: redb::Error) -> BackendError {
         explain(&self.path, &self.storage, error)
+    }
+
+    /// See [`Storage::retire`].
+    pub(crate) fn retire(&self) {
+        self.storage.retire();
     }
 
     pub(crate) fn len(&self) -> u64 {

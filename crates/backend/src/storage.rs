@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use env::DiskFile;
 use parking_lot::Mutex;
@@ -28,12 +28,13 @@ struct Shared {
     file: Arc<dyn DiskFile>,
     len: AtomicU64,
     failure: Mutex<Option<Failure>>,
+    retired: AtomicBool,
 }
 
 impl Storage {
     pub(crate) fn new(file: Arc<dyn DiskFile>) -> io::Result<Storage> {
         let len = AtomicU64::new(file.len()?);
-        Ok(Storage(Arc::new(Shared { file, len, failure: Mutex::new(None) })))
+        Ok(Storage(Arc::new(Shared { file, len, failure: Mutex::default(), retired: AtomicBool::default() })))
     }
 
     /// The file's length, without asking the system.
@@ -41,13 +42,33 @@ impl Storage {
         self.0.len.load(Ordering::Relaxed)
     }
 
-    /// The first thing that went wrong, if anything did.
+    /// What went wrong, if anything did.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.0.failure.lock().clone()
     }
 
+    /// Ends all writing, once another file has taken this one's place: readers that still hold it may read on, and
+    /// the last to let go does not pay for closing it in order.
+    pub(crate) fn retire(&self) {
+        self.0.retired.store(true, Ordering::Release);
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.0.retired.load(Ordering::Acquire) { Err(ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
+    /// Forgets that space was short, after a commit that went well all the same: redb writes some pages ahead, and
+    /// again if that failed.
+    pub(crate) fn found_space(&self) {
+        self.0.failure.lock().take_if(|failure| matches!(failure, Failure::NoSpace));
+    }
+
+    /// The first failure counts, but a full disk never hides anything worse.
     fn remember(&self, failure: Failure) {
-        self.0.failure.lock().get_or_insert(failure);
+        let mut remembered = self.0.failure.lock();
+        if matches!(*remembered, None | Some(Failure::NoSpace)) {
+            *remembered = Some(failure);
+        }
     }
 
     fn failed(&self, error: &io::Error) {
@@ -78,16 +99,19 @@ impl redb::StorageBackend for Storage {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         self.0.file.set_len(len).inspect_err(|error| self.failed_to_write(error))?;
         self.0.len.store(len, Ordering::Relaxed);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.check_writable()?;
         self.0.file.sync_data().inspect_err(|error| self.failed(error))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
         self.0.file.write_at(data, offset).inspect_err(|error| self.failed_to_write(error))
     }
 }

@@ -4,6 +4,7 @@ mod crash;
 mod defragment;
 mod faults;
 mod model;
+mod real_disk;
 mod rot;
 
 use std::collections::BTreeMap;

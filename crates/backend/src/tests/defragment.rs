@@ -87,10 +87,6 @@ fn a_failure_anywhere_leaves_a_complete_file_in_service() {
             backend.defragment().unwrap_err();
             assert_eq!(contents(&backend).unwrap(), expected);
             assert!(disk.list(Path::new(".")).unwrap().len() == 1, "{operation:?} left its file");
-            if operation == DiskOperation::Rename {
-                backend.commit().unwrap_err();
-                continue;
-            }
             let staged = puts(3000..3010, 100, 3);
             expected.apply(&staged);
             backend.stage(staged);
@@ -98,5 +94,20 @@ fn a_failure_anywhere_leaves_a_complete_file_in_service() {
             backend.defragment().unwrap();
             assert_eq!(contents(&backend).unwrap(), expected);
         }
+    }
+}
+
+#[test]
+fn a_name_that_may_not_be_durable_stops_the_backend() {
+    let disk = SimDisk::new();
+    let (backend, expected) = with_holes(&disk);
+    let operation = Some(DiskOperation::SyncDir);
+    disk.inject(Fault { operation, path_contains: String::new(), skip: 0, times: 1, error: ErrorKind::Other });
+    assert!(matches!(backend.defragment(), Err(BackendError::Io { .. })));
+    assert_eq!(contents(&backend).unwrap(), expected);
+    backend.stage(puts(3000..3010, 100, 3));
+    backend.commit().unwrap_err();
+    for survival in [Survival::None, Survival::All] {
+        assert_eq!(contents(&open(&disk.crash(survival)).unwrap()).unwrap(), expected);
     }
 }
