@@ -12,7 +12,7 @@ use bytes::Bytes;
 use types::{HardState, Index, LogEntry, Term};
 
 use crate::format::{
-    FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, HeaderFault, PAGE, Records, SECTOR, SEGMENT_HEADER_LEN, SegmentHeader,
+    FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, HeaderFault, PAGE, Records, SEGMENT_HEADER_LEN, SegmentHeader,
     WalRecord,
 };
 use crate::log_index::{LogIndex, Slot};
@@ -228,7 +228,7 @@ impl Replay {
             let what = format!("the log ends with entry {last}, but entry {durable} had been applied");
             return Err(WalError::damaged(&segment.path, offset, what));
         }
-        let bytes = if offset + SECTOR > segment.size { 0 } else { reader.remains_at(offset, PAGE)? };
+        let bytes = reader.remains_at(offset, self.tail.crc, PAGE)?;
         Ok((bytes > 0).then(|| TornTail { path: segment.path.clone(), offset, bytes }))
     }
 }

@@ -80,23 +80,24 @@ impl<'a> SegmentReader<'a> {
         Ok(None)
     }
 
-    /// How many bytes at `offset`, where no sound frame starts, are the remains of one; 0 if nothing says so.
+    /// How many bytes at `offset`, where the chain that has come to `previous_crc` breaks, are the remains of its next
+    /// frame; 0 if nothing says so.
     ///
     /// A frame is written with zeros up to the end of its page, so what follows it there is not zero only if more was
-    /// written. At the start of a page, a recycled file may hold anything old, and only a frame header of this very
-    /// segment tells.
-    pub(crate) fn remains_at(&mut self, offset: u64, page: u64) -> Result<u64, WalError> {
-        if let Some(found) = self.header_at(offset)? {
+    /// written. At the start of a page, a recycled file may hold anything old, and earlier crashes may have left
+    /// frames of this segment: only a header that belongs here tells.
+    pub(crate) fn remains_at(&mut self, offset: u64, previous_crc: u32, page: u64) -> Result<u64, WalError> {
+        let found = self.header_at(offset)?;
+        if let Some(found) = found
+            && found.header.previous_crc == previous_crc
+        {
             return Ok(found.header.end() - offset);
         }
-        let sequence = self.segment.sequence;
         let Some(bytes) = self.header_bytes(offset)? else { return Ok(0) };
-        if claims_to_be_frame(&bytes, sequence) {
-            return Ok(SECTOR);
-        }
+        let broken_header = found.is_none() && claims_to_be_frame(&bytes, self.segment.sequence);
         let within_page = !offset.is_multiple_of(page);
         let blank = self.bytes(offset, SECTOR)?.iter().all(|&byte| byte == 0);
-        Ok(if within_page && !blank { SECTOR } else { 0 })
+        Ok(if broken_header || (within_page && !blank) { SECTOR } else { 0 })
     }
 
     fn header_bytes(&mut self, offset: u64) -> Result<Option<[u8; FRAME_HEADER_LEN]>, WalError> {

@@ -251,7 +251,7 @@ impl Wal {
     /// [`WalError::NotHeld`] if `from` was released; [`WalError::Damaged`]; [`WalError::Io`]; [`WalError::Stopped`].
     pub fn read(&self, from: Index, to_exclusive: Index, max_bytes: usize) -> Result<Vec<LogEntry>, WalError> {
         self.require_running()?;
-        let mut reading = Reading { next: from, entries: Vec::new(), bytes_left: max_bytes, full: false };
+        let mut reading = Reading { next: from, entries: Vec::new(), bytes: 0, bytes_max: max_bytes, full: false };
         let end = to_exclusive.min(self.index.last().next());
         if from < self.index.first() && from < end {
             return Err(WalError::NotHeld { index: from, first: self.index.first() });
@@ -462,11 +462,12 @@ impl Wal {
         Ok(())
     }
 
-    /// Makes what was just read from the last segment durable, and says so in a mark.
+    /// Makes what was just read from the last segment durable, and then says so in a mark.
     ///
     /// The process before us may have been killed between its write and its sync, or after a sync that failed: the
     /// bytes were read, but from memory. What was written since the last sync known to be good is written again, so
-    /// that our own sync covers it. The mark also breaks the chain to whatever a torn write has left behind it.
+    /// that our own sync covers it. The mark comes in a sync of its own, because it vouches for what lies before it.
+    /// It also breaks the chain to whatever a torn write has left behind it.
     fn confirm_tail(&mut self) -> Result<(), WalError> {
         let Tail { offset, durable_end, .. } = self.tail;
         let segment = self.current();
@@ -474,8 +475,9 @@ impl Wal {
         let mut bytes = vec![0; (offset - start) as usize];
         segment.file.read_at(&mut bytes, start).map_err(|error| WalError::io("read", &segment.path, error))?;
         segment.file.write_at(&bytes, start).map_err(|error| WalError::space_or_io("write", &segment.path, error))?;
+        segment.file.sync_data().map_err(|error| WalError::io("sync", &segment.path, error))?;
         if offset + SECTOR > segment.size {
-            return segment.file.sync_data().map_err(|error| WalError::io("sync", &segment.path, error));
+            return Ok(());
         }
         let carried = bytes.split_off(bytes.len() - self.carried_len());
         self.batch = Batch::new(carried, payload_len_max(self.directory.segment_size()));
@@ -509,7 +511,8 @@ impl Wal {
 struct Reading {
     next: Index,
     entries: Vec<LogEntry>,
-    bytes_left: usize,
+    bytes: usize,
+    bytes_max: usize,
     full: bool,
 }
 
@@ -519,11 +522,11 @@ impl Reading {
         if index != self.next || index >= until || self.full {
             return;
         }
-        if data.len() > self.bytes_left && !self.entries.is_empty() {
-            self.full = true;
+        self.full = self.bytes + data.len() > self.bytes_max && !self.entries.is_empty();
+        if self.full {
             return;
         }
-        self.bytes_left = self.bytes_left.saturating_sub(data.len());
+        self.bytes += data.len();
         self.entries.push(LogEntry { term, index, kind, data: Bytes::copy_from_slice(data) });
         self.next = index.next();
     }

@@ -263,6 +263,13 @@ fn every_cut_of_short_runs_leaves_what_was_synced() {
     }
 }
 
+/// The mark of a reopened log was once written in the same sync as the frames it vouches for: torn apart by the next
+/// crash, it made damage of them.
+#[test]
+fn every_cut_of_a_run_with_a_torn_reopening_leaves_what_was_synced() {
+    cut_everywhere(101, 45, 2);
+}
+
 /// Not run by default: more of the same.
 #[test]
 #[ignore = "runs for minutes; for hunting"]
@@ -270,6 +277,47 @@ fn every_cut_of_many_runs_leaves_what_was_synced() {
     for seed in 100..300 {
         cut_everywhere(seed, 80, 6);
     }
+}
+
+/// A process dies after its write and before its sync, or after a sync that failed; the machine runs on, the next
+/// process finds the entries and may count on them.
+#[test]
+fn what_a_killed_process_left_unsynced_is_made_durable_by_the_next() {
+    let disk = disk();
+    let mut wal = create(&disk, small());
+    write(&mut wal, &entries(1, 1, 1, 100), None);
+    disk.inject(Fault {
+        operation: Some(DiskOperation::SyncData),
+        path_contains: String::new(),
+        skip: 0,
+        times: 1,
+        error: std::io::ErrorKind::Other,
+    });
+    wal.append(&entries(2, 1, 1, 9000), None).unwrap();
+    wal.sync().unwrap_err();
+    let (_, seen) = open(&disk, small()).unwrap();
+    assert_eq!(seen.last, Index(2));
+    let (_, found) = open(&disk.crash(Survival::None), small()).unwrap();
+    assert_eq!(found.entries, seen.entries);
+}
+
+/// Of two frames in one sync the first is lost. What is then written ends exactly where the second one lies.
+#[test]
+fn a_frame_that_outlived_the_one_before_it_never_joins_another_log() {
+    let disk = disk();
+    let mut wal = create(&disk, small());
+    wal.append(&entries(1, 1, 1, 4000), None).unwrap();
+    wal.mark_durable().unwrap();
+    wal.append(&entries(2, 1, 1, 300), None).unwrap();
+    wal.sync().unwrap();
+    let disk = disk.crash(Survival::None);
+    disk.damage(&segment(1), 4096, &[0; 512]).unwrap();
+    let (mut wal, recovered) = open(&disk, small()).unwrap();
+    assert_eq!(recovered.last, Index(0));
+    // The mark of the reopening takes one sector of the page, this the other seven.
+    write(&mut wal, &entries(1, 1, 2, 3500), None);
+    let (_, found) = open(&disk.crash(Survival::None), small()).unwrap();
+    assert_eq!(found.entries, entries(1, 1, 2, 3500));
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn missing_foreign_short_and_renamed_files_are_refused_by_name() {
     let absent = support::disk();
     assert!(!Wal::exists(&absent, dir()).unwrap());
     assert!(matches!(open_error(&absent, small()), WalError::Io { .. }));
-    let again = Wal::create(Arc::new(disk.clone()), dir(), META, small()).err().expect("there is one");
+    let again = Wal::create(Arc::new(disk), dir(), META, small()).err().expect("there is one");
     assert!(matches!(again, WalError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists));
 }
 
@@ -254,6 +254,19 @@ fn a_log_of_a_newer_format_is_named_as_such() {
     disk.damage(&segment(1), 124, &crc).unwrap();
     let error = open_error(&disk, small());
     assert!(matches!(error, WalError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_segment_that_starts_below_its_own_commit_index_is_damaged() {
+    let disk = disk();
+    create(&disk, small());
+    let mut header = disk.contents(&segment(1)).unwrap()[..124].to_vec();
+    header[80] = 5;
+    let crc = crc32c::crc32c(&header).to_le_bytes();
+    disk.damage(&segment(1), 0, &header).unwrap();
+    disk.damage(&segment(1), 124, &crc).unwrap();
+    let error = open_error(&disk, small());
+    assert!(error.to_string().contains("ends with entry 0, but entry 5 was committed"), "{error}");
 }
 
 /// Puts `payload` into the first frame of a log, with every checksum right.

@@ -208,6 +208,16 @@ fn reading_what_was_released_names_the_first_entry_held() {
 }
 
 #[test]
+fn reading_stops_before_it_exceeds_the_limit_but_gives_one_entry() {
+    let disk = disk();
+    let mut wal = create(&disk, small());
+    let all = [entry(1, 1, vec![1; 5851]), entry(2, 1, ""), entry(3, 1, vec![3; 10])];
+    write(&mut wal, &all, None);
+    let read = |from, max_bytes| wal.read(Index(from), Index(4), max_bytes).unwrap().len();
+    assert_eq!((read(1, 0), read(1, 5850), read(1, 5851), read(1, 5861), read(2, 0)), (1, 1, 2, 3, 1));
+}
+
+#[test]
 fn a_batch_larger_than_many_segments_is_spread_over_them() {
     let disk = disk();
     let mut wal = create(&disk, small());

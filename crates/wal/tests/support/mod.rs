@@ -1,5 +1,6 @@
 //! What the tests of the log share: a disk with a directory, entries, and ways to open and compare.
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "in a test every failure is a panic")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
