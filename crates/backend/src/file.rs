@@ -151,7 +151,6 @@ impl File {
         }
         put_usage(&transaction, usage)?;
         transaction.commit()?;
-        self.storage.found_space();
         Ok(Written { row_count, removed })
     }
 

@@ -57,18 +57,9 @@ impl Storage {
         if self.0.retired.load(Ordering::Acquire) { Err(ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
-    /// Forgets that space was short, after a commit that went well all the same: redb writes some pages ahead, and
-    /// again if that failed.
-    pub(crate) fn found_space(&self) {
-        self.0.failure.lock().take_if(|failure| matches!(failure, Failure::NoSpace));
-    }
-
-    /// The first failure counts, but a full disk never hides anything worse.
+    /// The first failure counts: redb asks for nothing more after one.
     fn remember(&self, failure: Failure) {
-        let mut remembered = self.0.failure.lock();
-        if matches!(*remembered, None | Some(Failure::NoSpace)) {
-            *remembered = Some(failure);
-        }
+        self.0.failure.lock().get_or_insert(failure);
     }
 
     fn failed(&self, error: &io::Error) {

@@ -122,22 +122,6 @@ fn a_failed_sync_is_never_tried_again() {
 }
 
 #[test]
-fn short_space_that_passed_does_not_hide_a_failed_sync() {
-    let disk = SimDisk::new();
-    let options = Options { cache_size_bytes: 100_000 };
-    let backend = Backend::open(Arc::new(disk.clone()), Path::new(PATH), options).unwrap();
-    let staged = [puts(1..2000, 300, 1), puts(2000..4000, 300, 2)];
-    backend.stage(staged[0].clone());
-    disk.inject(fault(Some(DiskOperation::Write), 0, 1, ErrorKind::StorageFull));
-    backend.commit().expect("a page written ahead is written again");
-    backend.stage(staged[1].clone());
-    disk.inject(fault(Some(DiskOperation::Write), 0, 1, ErrorKind::StorageFull));
-    disk.inject(fault(Some(DiskOperation::SyncData), 0, 1, ErrorKind::Other));
-    assert!(matches!(backend.commit(), Err(BackendError::Io { .. })));
-    assert!(matches!(backend.commit(), Err(BackendError::Io { .. })));
-}
-
-#[test]
 fn a_failed_read_is_an_error_not_an_absent_row() {
     let disk = SimDisk::new();
     let no_cache = Options { cache_size_bytes: 0 };
