@@ -18,8 +18,8 @@ pub(crate) enum NumberError {
     Range,
 }
 
-/// Reads an unsigned number: decimal, or with `0x`, `0o`, `0b` or a leading zero for octal; underscores may part digits
-/// after such a prefix.
+/// Reads an unsigned number: decimal, or with `0x`, `0o`, `0b` or a leading zero for octal; single underscores may
+/// stand between digits, and after such a prefix.
 pub(crate) fn parse_uint(text: &str) -> Result<u64, NumberError> {
     let lower = text.to_ascii_lowercase();
     let (digits, radix) = match lower.as_bytes() {
@@ -30,7 +30,7 @@ pub(crate) fn parse_uint(text: &str) -> Result<u64, NumberError> {
         _ => (&lower[..], 10),
     };
     let prefixed = digits.len() < lower.len();
-    let parted_well = !digits.ends_with('_') && !digits.contains("__") && (prefixed || !digits.contains('_'));
+    let parted_well = !digits.ends_with('_') && !digits.contains("__") && (prefixed || !digits.starts_with('_'));
     let digits = digits.replace('_', "");
     if digits.is_empty() || !parted_well || !digits.chars().all(|c| c.is_digit(radix)) {
         return Err(NumberError::Syntax);
@@ -184,7 +184,10 @@ mod tests {
             ("010", Ok(8)),
             ("0b11", Ok(3)),
             ("0x_1_0", Ok(16)),
-            ("1_000", Err(NumberError::Syntax)),
+            ("1_000", Ok(1000)),
+            ("_1", Err(NumberError::Syntax)),
+            ("1_", Err(NumberError::Syntax)),
+            ("1__0", Err(NumberError::Syntax)),
             ("", Err(NumberError::Syntax)),
             ("0x", Err(NumberError::Syntax)),
             ("09", Err(NumberError::Syntax)),

@@ -60,7 +60,8 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let mut found = Found::default();
         event.record(&mut found);
         let level = found.level.unwrap_or(severity(*metadata.level()));
-        if level < self.level {
+        // A panic is the last that is heard of a thread, whatever the level.
+        if level < self.level && level != LogLevel::Panic {
             return;
         }
         let caller = caller(metadata.file().unwrap_or(metadata.target()), metadata.line());
@@ -234,7 +235,7 @@ mod tests {
             lines.iter().map(|line| line.split('"').nth(3).unwrap().to_string()).collect()
         };
         assert_eq!(levels(logged(LogLevel::Warn, all)), ["error", "panic", "fatal"]);
-        assert_eq!(levels(logged(LogLevel::Fatal, all)), ["fatal"]);
+        assert_eq!(levels(logged(LogLevel::Fatal, all)), ["panic", "fatal"]);
     }
 
     #[test]
