@@ -29,6 +29,6 @@ pub use check::{fails, holds_within, revision};
 pub use difference::Difference;
 pub use member::Member;
 pub use process::Process;
-pub use run::run;
+pub use run::{run, run_unlimited};
 pub use target::Target;
 pub use watch::{Watch, shown};

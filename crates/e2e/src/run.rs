@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::Target;
 
@@ -37,13 +37,21 @@ impl Drop for ShowOnPanic {
 /// # Panics
 /// If the body fails or takes too long: that is how a test fails.
 pub fn run<Body: Future<Output = Result<()>>>(target: Target, body: impl FnOnce(Target) -> Body) {
+    run_unlimited(async {
+        let outcome = tokio::time::timeout(LIMIT, body(target)).await;
+        outcome.with_context(|| format!("not done after {LIMIT:?}"))?.with_context(|| format!("on {target}"))
+    });
+}
+
+/// As [`run`], for a body that knows its targets itself and may take long.
+///
+/// # Panics
+/// If the body fails.
+pub fn run_unlimited(body: impl Future<Output = Result<()>>) {
     let _show = ShowOnPanic;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-    let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, body(target)).await });
-    match outcome {
-        Ok(Ok(())) => (),
-        Ok(Err(error)) => panic!("on {target}: {error:?}"),
-        Err(_) => panic!("on {target}: not done after {LIMIT:?}"),
+    if let Err(error) = runtime.block_on(body) {
+        panic!("{error:?}");
     }
 }
 

@@ -1,0 +1,409 @@
+//! Sends the steps to both servers and compares.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+
+use anyhow::{Context, Result, bail, ensure};
+use api::etcdserverpb::{
+    AlarmRequest, AlarmResponse, CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutResponse,
+    RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+};
+use prost::Message;
+use testkit::grpc::{Client, Code, RawRequest, Status, Stream};
+
+use super::answer::{Answer, Identity, settle_ties};
+use super::generator::{Generator, World};
+use super::history::{History, Interest};
+use super::step::{Step, WatchKind};
+use super::watches::WatchStream;
+use crate::request::{watch_cancel, watch_create, watch_range};
+use crate::{Member, request};
+
+/// How many steps before a difference are shown.
+const SHOWN_STEPS: usize = 20;
+
+/// After so many steps every watch is compared, whether something depends on it or not.
+const STEPS_BETWEEN_WATCH_CHECKS: u64 = 200;
+
+/// One server's end: its connection and streams.
+#[derive(Debug)]
+struct Side {
+    client: Client,
+    identity: Identity,
+    /// By [`WatchKind`].
+    streams: Vec<WatchStream>,
+    /// Sees everything from the start.
+    tap: WatchStream,
+    keep_alive: Stream<LeaseKeepAliveRequest, LeaseKeepAliveResponse>,
+}
+
+impl Side {
+    async fn new(client: Client) -> Result<Side> {
+        let header = client.range(request::get("a")).await?.header.context("an answer has a header")?;
+        let identity = Identity::of(&header);
+        let mut streams = Vec::new();
+        for _ in WatchKind::ALL {
+            streams.push(WatchStream::open(&client, identity).await?);
+        }
+        let mut tap = WatchStream::open(&client, identity).await?;
+        tap.send(&watch_create(WatchCreateRequest { prev_kv: true, ..watch_range("\0", "\0") }))?;
+        ensure!(tap.answer().await?.created, "the watch of everything was refused");
+        let keep_alive = client.lease_keep_alive().await?;
+        Ok(Side { client, identity, streams, tap, keep_alive })
+    }
+
+    async fn unary<Res: Answer>(&self, path: &'static str, request: &impl Message) -> Result<Res, Status> {
+        let mut answer = self.client.unary::<Res>(path, request).await;
+        if let Ok(answer) = &mut answer {
+            self.identity.blank(answer.header());
+        }
+        answer
+    }
+
+    fn stream(&mut self, kind: WatchKind) -> &mut WatchStream {
+        &mut self.streams[kind as usize]
+    }
+
+    async fn watch(&mut self, kind: WatchKind, message: &WatchRequest) -> Result<WatchResponse> {
+        self.stream(kind).send(message)?;
+        self.stream(kind).answer().await
+    }
+
+    async fn keep_alive(&mut self, id: i64) -> Result<LeaseKeepAliveResponse> {
+        self.keep_alive.send(&LeaseKeepAliveRequest { id })?;
+        let mut answer = self.keep_alive.next().await?.context("the keep-alive stream ended")?;
+        self.identity.blank(answer.header());
+        Ok(answer)
+    }
+}
+
+/// A live watch, which both sides have under the same id.
+#[derive(Debug)]
+struct LiveWatch {
+    kind: WatchKind,
+    id: i64,
+    interest: Interest,
+    /// What it must see and was not compared yet.
+    expected: VecDeque<api::mvccpb::Event>,
+}
+
+/// Two servers, the reference first.
+#[derive(Debug)]
+pub struct Duel {
+    sides: [Side; 2],
+    world: World,
+    history: History,
+    watches: Vec<LiveWatch>,
+}
+
+/// Runs `requests` random steps from `seed` against two fresh members.
+///
+/// # Errors
+/// At the first difference, with all that is needed to look into it.
+pub async fn run_duel(reference: &Member, candidate: &Member, seed: u64, requests: u64) -> Result<()> {
+    let mut duel = Duel::new(reference.connect().await?, candidate.connect().await?).await?;
+    let mut generator = Generator::new(seed);
+    let mut last = VecDeque::new();
+    for number in 1..=requests {
+        let step = generator.step(&duel.world);
+        if last.len() == SHOWN_STEPS {
+            last.pop_front();
+        }
+        last.push_back(format!("{number}: {step:?}"));
+        let mut outcome = duel.step(&step).await;
+        if outcome.is_ok() && (number % STEPS_BETWEEN_WATCH_CHECKS == 0 || number == requests) {
+            outcome = duel.check_watches().await;
+        }
+        outcome.with_context(|| report(seed, number, &last))?;
+    }
+    Ok(())
+}
+
+fn report(seed: u64, number: u64, last: &VecDeque<String>) -> String {
+    let steps = last.iter().map(|step| short(step)).collect::<Vec<_>>().join("\n  ");
+    format!("a difference with E2E_DIFF_SEED={seed} at request {number}; the last requests:\n  {steps}")
+}
+
+/// Long values say little.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(1500) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl Duel {
+    pub async fn new(reference: Client, candidate: Client) -> Result<Duel> {
+        let sides = [Side::new(reference).await?, Side::new(candidate).await?];
+        let world = World { revision: 1, compacted: -1, ..World::default() };
+        Ok(Duel { sides, world, history: History::default(), watches: Vec::new() })
+    }
+
+    /// Carries out one step on both sides.
+    pub async fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Range(request) => {
+                let settle = |answer: &mut RangeResponse| settle_ties(request, answer);
+                self.unary("/etcdserverpb.KV/Range", request, settle).await?;
+            }
+            Step::Put(request) => self.write::<PutResponse>("/etcdserverpb.KV/Put", request).await?,
+            Step::DeleteRange(request) => {
+                self.write::<DeleteRangeResponse>("/etcdserverpb.KV/DeleteRange", request).await?;
+            }
+            Step::Txn(request) => self.write::<TxnResponse>("/etcdserverpb.KV/Txn", request).await?,
+            Step::LeaseRevoke(request) => {
+                self.write::<LeaseRevokeResponse>("/etcdserverpb.Lease/LeaseRevoke", request).await?;
+            }
+            Step::Compact(request) => {
+                // A watch that has yet to catch up might be cancelled by it, or not.
+                self.progress(WatchKind::Past).await?;
+                let answer = self.unary::<CompactionResponse>("/etcdserverpb.KV/Compact", request, |_| ()).await?;
+                if answer.is_some() {
+                    self.world.compacted = request.revision;
+                }
+            }
+            Step::LeaseGrant(request) => {
+                self.unary::<LeaseGrantResponse>("/etcdserverpb.Lease/LeaseGrant", request, |_| ()).await?;
+            }
+            Step::LeaseOfTheServersChoice(ttl) => self.lease_of_the_servers_choice(*ttl).await?,
+            Step::LeaseTimeToLive(request) => self.time_to_live(request).await?,
+            Step::LeaseLeases => {
+                let settle = |answer: &mut LeaseLeasesResponse| answer.leases.sort_by_key(|lease| lease.id);
+                self.unary("/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {}, settle).await?;
+            }
+            Step::LeaseKeepAlive(id) => {
+                let [reference, candidate] = &mut self.sides;
+                let (reference, candidate) = tokio::join!(reference.keep_alive(*id), candidate.keep_alive(*id));
+                same(&reference?, &candidate?)?;
+            }
+            Step::AlarmList => {
+                let request = AlarmRequest::default();
+                self.unary::<AlarmResponse>("/etcdserverpb.Maintenance/Alarm", &request, |_| ()).await?;
+            }
+            Step::HashKv(request) => {
+                self.unary::<HashKvResponse>("/etcdserverpb.Maintenance/HashKV", request, |_| ()).await?;
+            }
+            Step::Truncated { path, body } => self.truncated(path, body).await?,
+            Step::WatchCreate(create) => self.create_watch(create).await?,
+            Step::WatchCancel { stream, watch_id } => self.cancel_watch(*stream, *watch_id).await?,
+            Step::WatchProgress => self.progress(WatchKind::Live).await?,
+        }
+        Ok(())
+    }
+
+    /// Calls both and compares; returns the answer if it was one.
+    async fn unary<Res: Answer + Debug>(
+        &mut self,
+        path: &'static str,
+        request: &impl Message,
+        settle: impl Fn(&mut Res),
+    ) -> Result<Option<Res>> {
+        let (mut reference, mut candidate) = self.both::<Res>(path, request).await;
+        if let (Ok(reference), Ok(candidate)) = (&mut reference, &mut candidate) {
+            settle(reference);
+            settle(candidate);
+        }
+        same(&reference, &candidate)?;
+        alive(&reference)?;
+        Ok(reference.ok())
+    }
+
+    async fn both<Res: Answer>(
+        &self,
+        path: &'static str,
+        request: &impl Message,
+    ) -> (Result<Res, Status>, Result<Res, Status>) {
+        let [reference, candidate] = &self.sides;
+        tokio::join!(reference.unary::<Res>(path, request), candidate.unary::<Res>(path, request))
+    }
+
+    /// As `unary`, for what may make a new revision: waits until its events have come.
+    async fn write<Res: Answer + Debug>(&mut self, path: &'static str, request: &impl Message) -> Result<()> {
+        let answer = self.unary::<Res>(path, request, |_| ()).await?;
+        let revision = answer.and_then(|mut answer| answer.header().map(|header| header.revision));
+        match revision {
+            Some(revision) if revision > self.world.revision => self.advance(revision).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in the events of the revisions up to `revision`.
+    async fn advance(&mut self, revision: i64) -> Result<()> {
+        ensure!(revision == self.world.revision + 1, "the revision went from {} to {revision}", self.world.revision);
+        let [reference, candidate] = &mut self.sides;
+        let (reference, candidate) =
+            tokio::join!(reference.tap.events_of(0, revision), candidate.tap.events_of(0, revision));
+        let (reference, candidate) = (reference?, candidate?);
+        same(&reference, &candidate).context("the events of everything")?;
+        for event in reference {
+            for watch in &mut self.watches {
+                watch.expected.extend(watch.interest.sees(&event));
+            }
+            self.history.push(event);
+        }
+        self.world.revision = revision;
+        Ok(())
+    }
+
+    async fn lease_of_the_servers_choice(&mut self, ttl: i64) -> Result<()> {
+        let (grant, revoke) = ("/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke");
+        let (reference, candidate) = self.both::<LeaseGrantResponse>(grant, &LeaseGrantRequest { id: 0, ttl }).await;
+        let (Ok(reference), Ok(candidate)) = (&reference, &candidate) else { return same(&reference, &candidate) };
+        ensure!(reference.id > 0 && candidate.id > 0, "ids of the server's choice: {reference:?}, {candidate:?}");
+        same(&reference.ttl, &candidate.ttl)?;
+        let [first, second] = &self.sides;
+        let (reference, candidate) = (LeaseRevokeRequest { id: reference.id }, LeaseRevokeRequest { id: candidate.id });
+        let reference = first.unary::<LeaseRevokeResponse>(revoke, &reference).await;
+        let candidate = second.unary::<LeaseRevokeResponse>(revoke, &candidate).await;
+        same(&reference, &candidate)
+    }
+
+    async fn time_to_live(&mut self, request: &LeaseTimeToLiveRequest) -> Result<()> {
+        let path = "/etcdserverpb.Lease/LeaseTimeToLive";
+        let (mut reference, mut candidate) = self.both::<LeaseTimeToLiveResponse>(path, request).await;
+        if let (Ok(reference), Ok(candidate)) = (&mut reference, &mut candidate) {
+            reference.keys.sort();
+            candidate.keys.sort();
+            if (reference.ttl - candidate.ttl).abs() <= 1 && reference.ttl >= 0 {
+                candidate.ttl = reference.ttl;
+            }
+        }
+        same(&reference, &candidate)
+    }
+
+    /// Only the code is compared: the text ends with what the decoder says.
+    async fn truncated(&mut self, path: &'static str, body: &bytes::Bytes) -> Result<()> {
+        let mut framed = vec![0];
+        framed.extend(u32::try_from(body.len())?.to_be_bytes());
+        framed.extend_from_slice(body);
+        let request = RawRequest::grpc(path, framed);
+        let [reference, candidate] = &self.sides;
+        let (reference, candidate) =
+            tokio::join!(reference.client.raw(request.clone()), candidate.client.raw(request.clone()));
+        let code = |answer: Result<testkit::grpc::RawResponse, Status>| match answer?.outcome() {
+            Some(Ok(())) => Ok(Code::Ok),
+            Some(Err(status)) => Ok(status.code),
+            None => bail!("an answer without a status"),
+        };
+        let code = (code(reference)?, code(candidate)?);
+        same(&code.0, &code.1)?;
+        // It may have been a whole request, and a write.
+        let now = self.unary::<RangeResponse>("/etcdserverpb.KV/Range", &request::get("a"), |_| ()).await?;
+        let revision = crate::revision(&now.context("a read of one key")?.header);
+        if revision > self.world.revision { self.advance(revision).await } else { Ok(()) }
+    }
+
+    async fn create_watch(&mut self, create: &WatchCreateRequest) -> Result<()> {
+        let kind = WatchKind::of(create.start_revision, self.world.revision, self.world.compacted);
+        let created = self.watch_answer(kind, &watch_create(create.clone())).await?;
+        ensure!(created.created, "a request to create is answered by created: {created:?}");
+        if created.canceled {
+            return Ok(());
+        }
+        if kind == WatchKind::Refused {
+            let [reference, candidate] = &mut self.sides;
+            let (reference, candidate) = tokio::join!(reference.stream(kind).answer(), candidate.stream(kind).answer());
+            let cancelled = reference?;
+            same(&cancelled, &candidate?)?;
+            ensure!(cancelled.canceled, "a compacted start is cancelled: {cancelled:?}");
+            return Ok(());
+        }
+        let interest = Interest::new(create.clone(), self.world.revision, self.world.compacted);
+        let past = self.history.from(interest.start());
+        let expected = past.iter().filter_map(|event| interest.sees(event)).collect();
+        self.watches.push(LiveWatch { kind, id: created.watch_id, interest, expected });
+        self.world.watches.push((kind, created.watch_id));
+        Ok(())
+    }
+
+    async fn cancel_watch(&mut self, kind: WatchKind, watch_id: i64) -> Result<()> {
+        let message = watch_cancel(watch_id);
+        let Some(at) = self.watches.iter().position(|watch| (watch.kind, watch.id) == (kind, watch_id)) else {
+            for side in &mut self.sides {
+                side.stream(kind).send(&message)?;
+            }
+            return Ok(());
+        };
+        // Events that are under way when the cancel arrives may be dropped, or not.
+        self.check_watches().await?;
+        let cancelled = self.watch_answer(kind, &message).await?;
+        ensure!(cancelled.canceled && cancelled.watch_id == watch_id, "not the answer to a cancel: {cancelled:?}");
+        for side in &mut self.sides {
+            side.stream(kind).forget(watch_id);
+        }
+        self.watches.remove(at);
+        self.world.watches.retain(|&live| live != (kind, watch_id));
+        Ok(())
+    }
+
+    /// Waits until the watches of this kind are in step.
+    async fn progress(&mut self, kind: WatchKind) -> Result<()> {
+        if self.watches.iter().any(|watch| watch.kind == kind) {
+            let [reference, candidate] = &mut self.sides;
+            let (reference, candidate) =
+                tokio::join!(reference.stream(kind).progress(), candidate.stream(kind).progress());
+            let reference = reference?;
+            same(&reference, &candidate?)?;
+            let revision = crate::revision(&reference.header);
+            ensure!(revision == self.world.revision, "progress to {revision} at {}", self.world.revision);
+        }
+        self.check_watches().await
+    }
+
+    /// Sends `message` on both sides and compares the answers.
+    async fn watch_answer(&mut self, kind: WatchKind, message: &WatchRequest) -> Result<WatchResponse> {
+        let [reference, candidate] = &mut self.sides;
+        let (reference, candidate) = tokio::join!(reference.watch(kind, message), candidate.watch(kind, message));
+        let reference = reference?;
+        same(&reference, &candidate?)?;
+        Ok(reference)
+    }
+
+    /// Waits until every watch has seen all it must, and checks that it saw just that.
+    async fn check_watches(&mut self) -> Result<()> {
+        for watch in &mut self.watches {
+            for expected in watch.expected.drain(..) {
+                for (side, name) in self.sides.iter_mut().zip(["reference", "candidate"]) {
+                    let event = side.stream(watch.kind).event(watch.id).await;
+                    let event =
+                        event.with_context(|| format!("{name}, {:?} watch {}: {expected:?}", watch.kind, watch.id))?;
+                    ensure!(
+                        event == expected,
+                        "{name}, {:?} watch {}: expected {}\n got {}",
+                        watch.kind,
+                        watch.id,
+                        short(&format!("{expected:?}")),
+                        short(&format!("{event:?}")),
+                    );
+                }
+            }
+        }
+        for (side, name) in self.sides.iter().zip(["reference", "candidate"]) {
+            for (stream, kind) in side.streams.iter().zip(WatchKind::ALL) {
+                if let Some((id, event)) = stream.unexpected() {
+                    bail!("{name}, {kind:?} watch {id}: nobody expected {event:?}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fails if the two are not equal.
+fn same<T: PartialEq + Debug>(reference: &T, candidate: &T) -> Result<()> {
+    if reference == candidate {
+        return Ok(());
+    }
+    let [reference, candidate] = [reference, candidate].map(|answer| short(&format!("{answer:?}")));
+    bail!("the answers differ\n reference: {reference}\n candidate: {candidate}")
+}
+
+/// Fails if the servers agree in that they are gone.
+fn alive<T>(answer: &Result<T, Status>) -> Result<()> {
+    match answer {
+        Err(status) if status.is_transport() => bail!("both connections broke: {status}"),
+        _ => Ok(()),
+    }
+}

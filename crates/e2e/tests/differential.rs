@@ -1,0 +1,48 @@
+//! The same random requests to both servers.
+//!
+//! `E2E_DIFF_REQUESTS` and `E2E_DIFF_SEED` choose how many and which.
+
+use std::env;
+
+use anyhow::{Context, Result, ensure};
+use e2e::differential::run_duel;
+use e2e::{Member, Target, run_unlimited};
+
+/// What every run does.
+const REQUESTS: u64 = 100_000;
+
+fn number(name: &str, default: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
+        Err(_) => Ok(default),
+    }
+}
+
+async fn duel(reference: Target, candidate: Target, requests: u64) -> Result<()> {
+    let reference = Member::start(reference).await?;
+    let candidate = Member::start(candidate).await?;
+    run_duel(&reference, &candidate, number("E2E_DIFF_SEED", 1)?, requests).await
+}
+
+/// Shows that a difference is seen: here one server takes fewer operations a transaction.
+#[test]
+fn a_difference_is_found() {
+    run_unlimited(async {
+        let reference = Member::start(Target::Etcd).await?;
+        let candidate = Member::start_with(Target::Etcd, &[("max-txn-ops", "2")]).await?;
+        let difference = run_duel(&reference, &candidate, 1, 2_000).await.err().context("no difference was found")?;
+        ensure!(format!("{difference:?}").contains("too many operations"), "{difference:?}");
+        Ok(())
+    });
+}
+
+/// Shows that the test itself makes no difference.
+#[test]
+fn etcd_agrees_with_etcd() {
+    run_unlimited(async { duel(Target::Etcd, Target::Etcd, number("E2E_DIFF_REQUESTS", REQUESTS / 20)?).await });
+}
+
+#[test]
+fn quorate_agrees_with_etcd() {
+    run_unlimited(async { duel(Target::Etcd, Target::Quorate, number("E2E_DIFF_REQUESTS", REQUESTS)?).await });
+}
