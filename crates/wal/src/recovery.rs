@@ -16,7 +16,7 @@ use crate::format::{
     WalRecord,
 };
 use crate::log_index::{LogIndex, Slot};
-use crate::scan::SegmentReader;
+use crate::scan::{READ_ALL_BYTES, SegmentReader};
 use crate::segment::{Directory, Segment};
 use crate::{TornTail, WalError, WalMeta};
 
@@ -150,7 +150,7 @@ struct Replay {
 impl Replay {
     /// Reads frames from `self.tail` as far as the chain goes.
     fn read(&mut self, segment: &Segment) -> Result<(), WalError> {
-        let mut reader = SegmentReader::new(segment);
+        let mut reader = SegmentReader::new(segment, READ_ALL_BYTES);
         while let Some(frame) = reader.frame_at(self.tail.offset)? {
             if frame.header.previous_crc != self.tail.crc {
                 break;
@@ -214,7 +214,7 @@ impl Replay {
     /// Decides whether the place where the chain breaks is the log's end.
     fn judge_end(&self, segment: &Segment, durable: Index) -> Result<Option<TornTail>, WalError> {
         let (offset, last) = (self.tail.offset, self.index.last());
-        let mut reader = SegmentReader::new(segment);
+        let mut reader = SegmentReader::new(segment, READ_ALL_BYTES);
         if let Some(proof) = reader.proof_of_durability(offset)? {
             let what =
                 format!("the log breaks off here, but was durable up to this point when byte {proof} was written");

@@ -4,11 +4,15 @@ use crate::WalError;
 use crate::format::{FRAME_HEADER_LEN, FrameHeader, SECTOR, claims_to_be_frame};
 use crate::segment::Segment;
 
-const READ_BYTES: u64 = 256 << 10;
+/// How much to read at a time when all of a segment is wanted.
+pub(crate) const READ_ALL_BYTES: u64 = 256 << 10;
+/// How much when a few entries are: a frame of the usual greatest size.
+pub(crate) const READ_SOME_BYTES: u64 = 66 << 10;
 
 /// A window on a segment's bytes that moves forward.
 pub(crate) struct SegmentReader<'a> {
     segment: &'a Segment,
+    read_bytes: u64,
     window: Vec<u8>,
     window_offset: u64,
 }
@@ -22,15 +26,16 @@ pub(crate) struct SoundFrame {
 }
 
 impl<'a> SegmentReader<'a> {
-    pub(crate) fn new(segment: &'a Segment) -> SegmentReader<'a> {
-        SegmentReader { segment, window: Vec::new(), window_offset: 0 }
+    /// A reader that asks the disk for at least `read_bytes` at a time.
+    pub(crate) fn new(segment: &'a Segment, read_bytes: u64) -> SegmentReader<'a> {
+        SegmentReader { segment, read_bytes, window: Vec::new(), window_offset: 0 }
     }
 
     /// `len` bytes from `offset`; the caller has checked that the segment has them.
     pub(crate) fn bytes(&mut self, offset: u64, len: u64) -> Result<&[u8], WalError> {
         let window_end = self.window_offset + self.window.len() as u64;
         if offset < self.window_offset || offset + len > window_end {
-            let wanted = len.max(READ_BYTES).min(self.segment.size - offset);
+            let wanted = len.max(self.read_bytes).min(self.segment.size - offset);
             self.window.resize(wanted as usize, 0);
             // Should reading fail, the window holds nothing.
             self.window_offset = u64::MAX;

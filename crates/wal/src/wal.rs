@@ -13,7 +13,7 @@ use crate::batch::{Batch, Frame, Place};
 use crate::format::{ENTRY_HEADER_LEN, FIRST_FRAME, FRAME_HEADER_LEN, PAGE, Records, SECTOR, SegmentHeader, WalRecord};
 use crate::log_index::{LogIndex, Slot};
 use crate::recovery::{self, Recovery, Tail};
-use crate::scan::SegmentReader;
+use crate::scan::{READ_SOME_BYTES, SegmentReader};
 use crate::segment::{Directory, Segment, Spare, SpareMaker, parse_name};
 use crate::{Recovered, Space, WalError, WalMeta, WalOptions};
 
@@ -489,7 +489,7 @@ impl Wal {
     fn read_from(&self, slot: Slot, until: Index, reading: &mut Reading) -> Result<(), WalError> {
         let oldest = self.segments.front().expect("there is always a segment").sequence;
         let segment = &self.segments[(slot.sequence - oldest) as usize];
-        let mut reader = SegmentReader::new(segment);
+        let mut reader = SegmentReader::new(segment, READ_SOME_BYTES);
         let mut offset = slot.offset;
         while reading.next < until && !reading.full {
             let Some(frame) = reader.frame_at(offset)? else {
