@@ -72,6 +72,15 @@ const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
 /// Entries kept in memory take at most this much.
 const KEPT_ENTRIES_BYTES_MAX: usize = 16 << 20;
 
+/// Whether a member has lived where `settings` point to.
+///
+/// # Errors
+/// If the directories cannot be read.
+pub fn holds_data(settings: &Settings, disk: &dyn Disk) -> Result<bool, StartError> {
+    let layout = Layout::new(&settings.data_dir, settings.wal_dir.as_deref());
+    Ok(Wal::exists(disk, &layout.wal)? || Backend::exists(disk, &layout.state)?)
+}
+
 /// Opens, or makes, the member that `settings` describe. The caller holds the directory's lock.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ mod shared;
 mod wal_thread;
 
 pub use apply_thread::to_consensus;
-pub use boot::{Core, StartError, boot};
+pub use boot::{Core, StartError, boot, holds_data};
 pub use error::Error;
 pub use handle::Handle;
 pub use layout::{LOCK_FILE, Layout};

@@ -78,6 +78,12 @@ impl Door {
     pub fn open(&self) -> Handle {
         Handle::new(self.0.clone())
     }
+
+    /// Resolves when the member stops, on any thread.
+    pub async fn stopped(&self) {
+        // An error means that the sender is gone: then the member has stopped too.
+        let _ = self.0.fate.subscribe().wait_for(|stopped| *stopped).await;
+    }
 }
 
 impl Member {

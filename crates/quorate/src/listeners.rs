@@ -1,0 +1,96 @@
+//! The sockets that clients connect to.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use config::{Settings, Url};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Bound, and not accepting yet.
+pub(crate) struct Listeners {
+    pub(crate) tcp: Vec<std::net::TcpListener>,
+    pub(crate) unix: Vec<UnixListener>,
+}
+
+/// A listener cannot be had; worded as etcd words it, with the flag in front.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    #[error("--listen-client-urls: listen tcp {address}: bind: {}", reason(source))]
+    Tcp { address: String, source: io::Error },
+    #[error("--listen-client-urls: listen unix {}: bind: {}", path.display(), reason(source))]
+    Unix { path: PathBuf, source: io::Error },
+    #[error("--listen-client-urls: lookup {host}: {source}")]
+    Lookup { host: String, source: io::Error },
+}
+
+/// The system's words, without the number that Rust adds, in lower case as etcd has them.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+impl Listeners {
+    /// Binds every client URL.
+    ///
+    /// # Errors
+    /// The first that cannot be bound; the others are closed again.
+    pub(crate) fn bind(settings: &Settings) -> Result<Listeners, BindError> {
+        let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new() };
+        for url in &settings.listen_client_urls {
+            match url.socket_path() {
+                Some(path) => listeners.unix.push(bind_unix(path)?),
+                None => listeners.tcp.push(bind_tcp(url, settings)?),
+            }
+        }
+        Ok(listeners)
+    }
+}
+
+fn bind_tcp(url: &Url, settings: &Settings) -> Result<std::net::TcpListener, BindError> {
+    let (host, port) = (url.host().unwrap_or_default(), url.port().unwrap_or_default());
+    let lookup = |source| BindError::Lookup { host: host.to_owned(), source };
+    let mut found = (host, port).to_socket_addrs().map_err(lookup)?.collect::<Vec<_>>();
+    // A name for both families is bound where most clients look first.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let address = *found.first().ok_or_else(|| lookup(io::ErrorKind::NotFound.into()))?;
+    let failed = |source| BindError::Tcp { address: address.to_string(), source };
+    let listen = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Without this a restart would have to wait until the connections of the last run are forgotten.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(settings.socket_reuse_port)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    listen().map_err(failed)
+}
+
+/// A socket file that nobody listens on any more is a leftover of a process that was killed.
+fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+    let failed = |source| BindError::Unix { path: path.to_owned(), source };
+    let bound = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(failed(error));
+            }
+            remove_leftover(path).map_err(failed)?;
+            UnixListener::bind(path)
+        }
+        other => other,
+    };
+    let listener = bound.map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a socket file is no data: nothing about it is durable")]
+fn remove_leftover(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
+}

@@ -1,0 +1,65 @@
+//! From what the operator wants to what each part needs.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use config::Url;
+use server::{Limits, Settings};
+
+/// Log segments; not a setting, because nothing is gained by another size.
+const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+
+pub(crate) fn member(from: &config::Settings) -> Settings {
+    let request_timeout = std::time::Duration::from_secs(5) + 2 * from.election_timeout;
+    Settings {
+        name: from.name.clone(),
+        data_dir: from.data_dir.clone(),
+        wal_dir: from.wal_dir.clone(),
+        peer_urls: from.initial_advertise_peer_urls.iter().map(Url::to_string).collect(),
+        client_urls: from.advertise_client_urls.iter().map(Url::to_string).collect(),
+        cluster_token: from.initial_cluster_token.clone(),
+        heartbeat_interval: from.heartbeat_interval,
+        election_timeout: from.election_timeout,
+        pre_vote: from.pre_vote,
+        limits: Limits {
+            max_request_bytes: from.max_request_bytes,
+            max_txn_ops: from.max_txn_ops,
+            max_concurrent_streams: from.max_concurrent_streams,
+            progress_notify_interval: from.watch_progress_notify_interval,
+            request_timeout,
+            election_timeout: from.election_timeout,
+        },
+        value_budget_bytes: from.value_memory_budget_bytes,
+        catchup_entries: from.snapshot_catchup_entries,
+        backend_batch_interval: from.backend_batch_interval,
+        compaction_batch_limit: from.compaction_batch_limit,
+        compaction_sleep_interval: from.compaction_sleep_interval,
+        quota_bytes: from.quota_backend_bytes,
+        lease_checkpoints: from.lease_checkpoint,
+        wal_segment_size_bytes: WAL_SEGMENT_BYTES,
+    }
+}
+
+pub(crate) fn front_end(from: &config::Settings) -> grpc::Settings {
+    grpc::Settings {
+        keepalive_min_time: from.grpc_keepalive_min_time,
+        keepalive_interval: from.grpc_keepalive_interval,
+        keepalive_timeout: from.grpc_keepalive_timeout,
+        ..grpc::Settings::default()
+    }
+}
+
+/// URLs as they are written in flags.
+pub(crate) fn urls(urls: &[Url]) -> String {
+    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A directory that others may read holds secrets they should not: say so, as etcd does.
+pub(crate) fn note_open_directory(dir: &Path) {
+    let Ok(found) = std::fs::metadata(dir) else { return };
+    let mode = found.permissions().mode() & 0o777;
+    if found.is_dir() && mode & 0o077 != 0 {
+        let dir = dir.display();
+        tracing::warn!(%dir, mode = format!("{mode:o}"), "the data directory is open to other users; use mode 700");
+    }
+}
