@@ -9,7 +9,7 @@ use mvcc::View;
 use parking_lot::Mutex;
 use types::Index;
 
-use crate::alarms::Alarms;
+use crate::alarms::{Alarm, Alarms};
 
 /// A handle on the state for readers; clones share it.
 ///
@@ -48,6 +48,11 @@ impl Shared {
 
     pub fn alarms(&self) -> Arc<Alarms> {
         self.0.alarms.lock().clone()
+    }
+
+    /// Whether any member has raised this alarm.
+    pub fn has_alarm(&self, alarm: Alarm) -> bool {
+        self.0.alarms.lock().has(alarm)
     }
 
     pub fn membership(&self) -> Arc<Membership> {
