@@ -1,0 +1,86 @@
+//! One call, from its headers to its end.
+
+use std::future::Future;
+use std::time::Duration;
+
+use api::errors;
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::{Instant, timeout_at};
+
+use super::metadata::Metadata;
+use super::requests::Requests;
+use super::respond::{Gone, MessageTail, Outcome, Responder};
+use crate::status::Status;
+use crate::transport::Incoming;
+
+/// Deadlines further away than this are as good as none, and the clock cannot hold all a client may ask for.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A call whose headers are in order.
+pub(crate) struct Call {
+    pub(crate) metadata: Metadata,
+    pub(crate) requests: Requests,
+    pub(crate) responder: Responder,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// What a unary call is answered with.
+pub(crate) enum Answer<T> {
+    /// The message, prefix included.
+    Whole(Bytes),
+    /// The start of the message, prefix included, and where the rest comes from.
+    Long(Bytes, T),
+}
+
+impl Call {
+    /// Takes in a request: `None` if it is no call and was turned away. The path comes back as it is.
+    pub(crate) fn open(incoming: Incoming, message_bytes_max: usize) -> Option<(http::Uri, Call)> {
+        let (head, body) = incoming.request.into_parts();
+        let responder = Responder::new(incoming.respond, incoming.answers);
+        match Metadata::read(&head.method, &head.headers) {
+            Err(refusal) => {
+                responder.refuse(&refusal);
+                None
+            }
+            Ok(metadata) => {
+                let deadline = metadata.timeout.map(|timeout| Instant::now() + timeout.min(TIMEOUT_MAX));
+                let requests = Requests::new(body, message_bytes_max, metadata.gzip);
+                Some((head.uri, Call { metadata, requests, responder, deadline }))
+            }
+        }
+    }
+}
+
+/// Serves a call with one request and one answer.
+pub(crate) async fn unary<Q, T, F>(call: Call, run: impl FnOnce(Q, Metadata) -> F)
+where
+    Q: Message + Default,
+    T: MessageTail,
+    F: Future<Output = Result<Answer<T>, Status>>,
+{
+    let Call { metadata, mut requests, mut responder, deadline } = call;
+    let work = async {
+        let request = requests.only().await?;
+        run(request, metadata).await
+    };
+    match responder.guard(deadline, work).await {
+        Outcome::Done(Ok(Answer::Whole(message))) => responder.message(message),
+        Outcome::Done(Ok(Answer::Long(head, tail))) => {
+            let sending = responder.long_message(head, tail);
+            // Past the deadline the stream is reset: part of the message may be out.
+            let _ = bounded(deadline, sending).await;
+        }
+        Outcome::Done(Err(status)) => responder.fail(&status),
+        Outcome::Late => responder.fail(&errors::CONTEXT_DEADLINE_EXCEEDED.into()),
+        Outcome::Gone => {}
+    }
+}
+
+/// Runs `work` until the client's time is up.
+async fn bounded(deadline: Option<Instant>, work: impl Future<Output = Result<(), Gone>>) -> Result<(), Gone> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => timeout_at(deadline, work).await.unwrap_or(Err(Gone)),
+    }
+}

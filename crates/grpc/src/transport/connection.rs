@@ -1,0 +1,238 @@
+//! One HTTP/2 connection: drives the library, starts a task per call, keeps the client to the rules.
+//!
+//! The connection's task and the tasks of its calls share one thread. A call that answers wakes the connection's task,
+//! which the scheduler puts behind all calls woken before: so when it runs, the answers of that turn are all there and
+//! leave in one write (see [`super::socket`]).
+//!
+//! What one connection does wrong ends that connection and nothing else.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
+
+use super::keepalive::Keepalive;
+use super::ping_policy::PingPolicy;
+use super::socket::Socket;
+
+/// How much of a request body a client may send ahead, per call and per connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Calls open at once on a connection if the operator sets no limit: far more than clients open, few enough that
+/// their bookkeeping cannot fill the memory.
+const STREAMS_MAX: u32 = 1 << 16;
+
+/// Header block of one request, decoded.
+const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+
+/// Calls cancelled before we even saw them: more than a client gives up on at once, fewer than a flood.
+const UNSEEN_RESETS_MAX: usize = 256;
+
+/// By how much the calls a client cancels may outnumber what it lets us send. No client that wants answers comes near.
+const RESETS_MAX: u64 = 10_000;
+
+/// What small request frames may cost in bookkeeping. The library's own default ends connections that carry thousands
+/// of small requests at once.
+const SMALL_FRAMES_BUDGET_BYTES: usize = 16 << 20;
+
+/// The rules of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) streams_max: u32,
+    /// For the opening of a connection: the preface of HTTP/2, the headers of HTTP/1.1.
+    pub(crate) opening_timeout: Duration,
+    /// A client may not ping more often.
+    pub(crate) ping_min_time: Duration,
+    /// After so long without a byte, we ping.
+    pub(crate) keepalive_interval: Duration,
+    /// So long after our ping without a byte, we hang up.
+    pub(crate) keepalive_timeout: Duration,
+}
+
+/// A call as it comes in.
+pub(crate) struct Incoming {
+    pub(crate) request: Request<RecvStream>,
+    pub(crate) respond: SendResponse<Bytes>,
+    pub(crate) answers: Answers,
+}
+
+/// Counts what is sent to the client besides control frames, which excuses its pings.
+#[derive(Clone, Default)]
+pub(crate) struct Answers(Rc<Cell<u64>>);
+
+impl Answers {
+    /// Headers or data are sent.
+    pub(crate) fn count(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// Why a connection ended out of order.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    /// The peer broke the protocol, or said that we did.
+    #[error("http/2 protocol")]
+    Protocol(#[from] h2::Error),
+    #[error("connection lost")]
+    Lost(#[from] io::Error),
+    #[error("{0}")]
+    Abuse(&'static str),
+}
+
+/// Serves HTTP/2 on `io` until it ends: `start` is called for every call and spawns its task. When `stopped`
+/// resolves, calls that run may finish and no new ones are taken.
+///
+/// # Errors
+/// Whatever ended the connection, if it did not end in order.
+pub(crate) async fn serve<S, F>(
+    io: S,
+    settings: Settings,
+    stopped: impl Future<Output = ()>,
+    start: F,
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnMut(Incoming),
+{
+    let socket = Socket::new(io);
+    let handshake = library(&settings).handshake::<_, Bytes>(socket.clone());
+    let Ok(handshake) = timeout(settings.opening_timeout, handshake).await else {
+        return Ok(());
+    };
+    let mut http2 = handshake?;
+    let pings = http2.ping_pong().expect("taken once");
+    let mut connection = Connection {
+        http2,
+        socket,
+        start,
+        keepalive: Keepalive::new(pings, settings.keepalive_interval, settings.keepalive_timeout),
+        ping_policy: PingPolicy::new(settings.ping_min_time),
+        answers: Answers::default(),
+        answers_seen: 0,
+        last_stream: 0,
+        stopping: false,
+        ended: None,
+    };
+    let mut stopped = std::pin::pin!(stopped);
+    std::future::poll_fn(|context| connection.poll(stopped.as_mut(), context)).await
+}
+
+fn library(settings: &Settings) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(settings.streams_max.min(STREAMS_MAX))
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+        .data_frame_budget(SMALL_FRAMES_BUDGET_BYTES);
+    builder
+}
+
+struct Connection<S, F> {
+    http2: h2::server::Connection<Socket<S>, Bytes>,
+    socket: Socket<S>,
+    start: F,
+    keepalive: Keepalive,
+    ping_policy: PingPolicy,
+    answers: Answers,
+    answers_seen: u64,
+    last_stream: u32,
+    stopping: bool,
+    /// How it ended; what is held back may still have to leave.
+    ended: Option<Result<(), ConnectionError>>,
+}
+
+impl<S, F> Connection<S, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnMut(Incoming),
+{
+    /// One turn: takes in all that came, frames all that is to go, writes once.
+    fn poll(
+        &mut self,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        if !self.stopping && self.ended.is_none() && stopped.poll(context).is_ready() {
+            self.stopping = true;
+            self.http2.graceful_shutdown();
+        }
+        if self.ended.is_none() {
+            self.accept_all(context);
+        }
+        if self.ended.is_none()
+            && let Some(abuse) = self.find_abuse()
+        {
+            self.socket.push(&goaway(self.last_stream, abuse));
+            self.ended = Some(Err(ConnectionError::Abuse(abuse)));
+        }
+        if self.ended.is_none() && self.keepalive.poll_given_up(self.socket.reads(), context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(error) = ready!(self.socket.poll_drain(context)) {
+            return Poll::Ready(self.ended.take().unwrap_or(Ok(())).and(Err(error.into())));
+        }
+        match self.ended.take() {
+            Some(ended) => Poll::Ready(ended),
+            None => Poll::Pending,
+        }
+    }
+
+    fn accept_all(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(accepted) = self.http2.poll_accept(context) {
+            match accepted {
+                Some(Ok((request, respond))) => {
+                    self.last_stream = respond.stream_id().as_u32();
+                    (self.start)(Incoming { request, respond, answers: self.answers.clone() });
+                }
+                Some(Err(error)) => {
+                    self.ended = Some(Err(error.into()));
+                    return;
+                }
+                None => {
+                    self.ended = Some(Ok(()));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn find_abuse(&mut self) -> Option<&'static str> {
+        let answers = self.answers.0.get();
+        if self.socket.resets() > answers + RESETS_MAX {
+            return Some("too_many_resets");
+        }
+        let pings = self.socket.take_pings();
+        if pings == 0 {
+            return None;
+        }
+        if std::mem::replace(&mut self.answers_seen, answers) != answers {
+            self.ping_policy.forgive();
+        }
+        let (now, calls_open) = (Instant::now(), self.http2.has_streams());
+        (0..pings).any(|_| self.ping_policy.ping(now, calls_open)).then_some("too_many_pings")
+    }
+}
+
+/// The GOAWAY frame that tells a client why it is sent away. The library cannot send the text, which is what clients
+/// go by.
+fn goaway(last_stream: u32, text: &'static str) -> Vec<u8> {
+    const GOAWAY: u8 = 7;
+    let mut frame = vec![0, 0, 8 + text.len() as u8, GOAWAY, 0, 0, 0, 0, 0];
+    frame.extend(last_stream.to_be_bytes());
+    frame.extend(u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes());
+    frame.extend(text.as_bytes());
+    frame
+}

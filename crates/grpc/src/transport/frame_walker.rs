@@ -1,0 +1,108 @@
+//! Counts pings and cancellations in a stream of HTTP/2 bytes.
+//!
+//! The HTTP/2 library answers pings by itself and tells nobody, and hardly minds calls that are cancelled as soon as
+//! they are opened. Clients that overdo either must be sent away, so somebody has to count: this reads the nine bytes
+//! in front of every frame and skips the rest. It judges nothing; bytes that are no HTTP/2 are the library's to
+//! refuse.
+
+const PREFACE_LEN: usize = 24;
+const HEAD_LEN: usize = 9;
+const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
+/// Where in the stream we are.
+#[derive(Debug)]
+pub(crate) struct FrameWalker {
+    /// Bytes to pass over until the next frame head.
+    skip: usize,
+    head: [u8; HEAD_LEN],
+    head_len: usize,
+    pings: u32,
+    resets: u64,
+}
+
+impl Default for FrameWalker {
+    fn default() -> Self {
+        FrameWalker { skip: PREFACE_LEN, head: [0; HEAD_LEN], head_len: 0, pings: 0, resets: 0 }
+    }
+}
+
+impl FrameWalker {
+    /// Goes over the next bytes the peer sent.
+    pub(crate) fn walk(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let passed = self.skip.min(bytes.len());
+                self.skip -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let taken = (HEAD_LEN - self.head_len).min(bytes.len());
+            self.head[self.head_len..self.head_len + taken].copy_from_slice(&bytes[..taken]);
+            self.head_len += taken;
+            bytes = &bytes[taken..];
+            if self.head_len == HEAD_LEN {
+                self.read_head();
+            }
+        }
+    }
+
+    fn read_head(&mut self) {
+        let [length_high, length_middle, length_low, kind, flags, ..] = self.head;
+        self.skip = u32::from_be_bytes([0, length_high, length_middle, length_low]) as usize;
+        self.head_len = 0;
+        match kind {
+            PING if flags & ACK == 0 => self.pings = self.pings.saturating_add(1),
+            RST_STREAM => self.resets += 1,
+            _ => {}
+        }
+    }
+
+    /// The pings (answers to ours left out) since the last call.
+    pub(crate) fn take_pings(&mut self) -> u32 {
+        std::mem::take(&mut self.pings)
+    }
+
+    /// The calls cancelled so far.
+    pub(crate) fn resets(&self) -> u64 {
+        self.resets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 0]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn pings_are_counted_however_the_bytes_are_cut(cuts in prop::collection::vec(1usize..40, 1..60)) {
+            let mut stream = vec![b'x'; PREFACE_LEN];
+            stream.extend(frame(4, 0, b""));
+            stream.extend(frame(PING, 0, b"12345678"));
+            stream.extend(frame(0, 1, &[PING; 300]));
+            stream.extend(frame(PING, ACK, b"12345678"));
+            stream.extend(frame(RST_STREAM, 0, b"1234"));
+            stream.extend(frame(PING, 0, b"12345678"));
+            let (mut walker, mut rest) = (FrameWalker::default(), &stream[..]);
+            for cut in cuts.into_iter().cycle() {
+                let (piece, later) = rest.split_at(cut.min(rest.len()));
+                walker.walk(piece);
+                rest = later;
+                if rest.is_empty() { break }
+            }
+            prop_assert_eq!(walker.take_pings(), 2);
+            prop_assert_eq!(walker.take_pings(), 0);
+            prop_assert_eq!(walker.resets(), 1);
+        }
+    }
+}

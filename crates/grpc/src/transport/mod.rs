@@ -1,0 +1,11 @@
+//! Connections: telling HTTP/2 from HTTP/1.1, keeping them alive, ending them. Knows nothing of gRPC.
+
+mod connection;
+mod frame_walker;
+mod keepalive;
+mod opening;
+mod ping_policy;
+mod socket;
+
+pub(crate) use connection::{Answers, Incoming, Settings, serve};
+pub(crate) use opening::{Protocol, read_opening};

@@ -1,0 +1,206 @@
+//! What one network worker's thread shares: the way to the member, the watch hub, the rules of connections.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use env::Clock;
+use server::Handle;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use types::Term;
+use watch::{HeaderTemplate, HubOptions};
+
+use crate::header::HeaderWriter;
+use crate::leadership::Leadership;
+use crate::rpc::Metadata;
+use crate::status::Status;
+use crate::transport::{self, Protocol};
+use crate::watches::Watches;
+use crate::{http1, service};
+
+/// What a message may hold beyond the largest request, as in etcd.
+const RECEIVE_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// The rules of the front end. What clients send and how long it may take is in the server's own limits.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A client may not ping more often (`--grpc-keepalive-min-time`).
+    pub keepalive_min_time: Duration,
+    /// A client that is silent for so long is pinged (`--grpc-keepalive-interval`).
+    pub keepalive_interval: Duration,
+    /// One that does not answer that for so long is given up (`--grpc-keepalive-timeout`).
+    pub keepalive_timeout: Duration,
+    /// How long a new connection may take to say what it wants.
+    pub opening_timeout: Duration,
+    /// Origins that browsers may call from (`--cors`); `*` stands for all.
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            keepalive_min_time: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_timeout: Duration::from_secs(20),
+            opening_timeout: Duration::from_secs(10),
+            cors_origins: vec!["*".into()],
+        }
+    }
+}
+
+/// One network worker. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct Worker(Rc<Inner>);
+
+struct Inner {
+    handle: Handle,
+    settings: Settings,
+    header: HeaderWriter,
+    watches: Rc<Watches>,
+    leadership: Rc<Leadership>,
+    connections: Cell<usize>,
+    connection_ended: Notify,
+}
+
+impl Worker {
+    /// Sets up the calling thread, which must run a current-thread runtime with time and I/O, inside a `LocalSet`.
+    pub fn start(handle: Handle, settings: Settings, clock: Arc<dyn Clock>) -> Worker {
+        let (identity, limits) = (handle.identity(), handle.limits());
+        let options = HubOptions {
+            progress_notify_interval: limits.progress_notify_interval,
+            fragment_bytes_max: limits.max_request_bytes + RECEIVE_OVERHEAD_BYTES,
+            ..HubOptions::default()
+        };
+        let header = HeaderWriter::new(identity.cluster_id, identity.member_id);
+        let watches = Watches::start(handle.event_log().clone(), handle.view().clone(), clock, options);
+        let leadership = Leadership::start(handle.status_changes(), limits.election_timeout);
+        Worker(Rc::new(Inner {
+            handle,
+            settings,
+            header,
+            watches,
+            leadership,
+            connections: Cell::new(0),
+            connection_ended: Notify::new(),
+        }))
+    }
+
+    /// Serves a TCP connection until it ends. To be spawned on the worker's thread.
+    pub async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "connection lost before it began");
+            return;
+        }
+        self.serve(stream, peer).await;
+    }
+
+    /// Serves a connection of any kind until it ends; `peer` is for the log. Once the member stops, calls under way may
+    /// finish and no new ones are taken.
+    pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: impl std::fmt::Display) {
+        let _counted = Counted::new(&self);
+        let opening_timeout = self.0.settings.opening_timeout;
+        let Ok(Ok((protocol, stream))) = timeout(opening_timeout, transport::read_opening(stream)).await else {
+            // Port checks, load balancers' probes, clients that say nothing.
+            return;
+        };
+        match protocol {
+            Protocol::Http1 => http1::serve(stream, self).await,
+            Protocol::Http2 => {
+                let (settings, stopped) = (self.transport_settings(), self.0.handle.stopped());
+                let start = |incoming| service::spawn(self.clone(), incoming);
+                if let Err(error) = transport::serve(stream, settings, stopped, start).await {
+                    tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
+                }
+            }
+        }
+    }
+
+    /// Resolves once no connection is left.
+    pub async fn drained(&self) {
+        while self.0.connections.get() > 0 {
+            self.0.connection_ended.notified().await;
+        }
+    }
+
+    fn transport_settings(&self) -> transport::Settings {
+        let settings = &self.0.settings;
+        transport::Settings {
+            streams_max: self.0.handle.limits().max_concurrent_streams,
+            opening_timeout: settings.opening_timeout,
+            ping_min_time: settings.keepalive_min_time,
+            keepalive_interval: settings.keepalive_interval,
+            keepalive_timeout: settings.keepalive_timeout,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    pub(crate) fn watches(&self) -> &Rc<Watches> {
+        &self.0.watches
+    }
+
+    pub(crate) fn leadership(&self) -> &Leadership {
+        &self.0.leadership
+    }
+
+    pub(crate) fn header(&self) -> &HeaderWriter {
+        &self.0.header
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.0.handle.raft_term()
+    }
+
+    pub(crate) fn header_template(&self) -> HeaderTemplate {
+        let identity = self.0.handle.identity();
+        HeaderTemplate { cluster_id: identity.cluster_id, member_id: identity.member_id, raft_term: self.term() }
+    }
+
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.0.handle.limits().max_request_bytes + RECEIVE_OVERHEAD_BYTES
+    }
+
+    /// What is checked before any method acts, in etcd's order. Learners serve only what is made for them.
+    ///
+    /// # Errors
+    /// The status to end the call with.
+    pub(crate) fn admit(&self, metadata: &Metadata, serves_on_learner: bool) -> Result<(), Status> {
+        if !serves_on_learner && self.0.handle.is_learner() {
+            return Err(api::errors::NOT_SUPPORTED_FOR_LEARNER.into());
+        }
+        metadata.check_api_version()?;
+        if metadata.wants_leader && self.0.handle.leader().is_none() {
+            return Err(api::errors::NO_LEADER.into());
+        }
+        Ok(())
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Worker);
+
+impl Counted {
+    fn new(worker: &Worker) -> Counted {
+        worker.0.connections.set(worker.0.connections.get() + 1);
+        Counted(worker.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        inner.connections.set(inner.connections.get() - 1);
+        inner.connection_ended.notify_waiters();
+    }
+}
