@@ -116,3 +116,20 @@ proptest! {
         prop_assert_eq!(seen, expected);
     }
 }
+
+#[test]
+fn usage_is_what_the_engine_counts_give_or_take_a_tenth() {
+    let backend = open(&SimDisk::new()).unwrap();
+    let mut next = 1;
+    for value_len in [20, 300, 1500, 3000, 5000, 20_000] {
+        backend.stage(puts(next..next + 2_000_000 / (value_len + 300), value_len as usize, 1));
+        next += 2_000_000 / (value_len + 300);
+        backend.commit().unwrap();
+        let stats = backend.view().file().begin_write().unwrap().stats().unwrap();
+        let (reckoned, counted) = (backend.size().in_use_bytes, stats.allocated_pages() * stats.page_size() as u64);
+        assert!(
+            reckoned.abs_diff(counted) < counted / 10 + 100_000,
+            "{value_len}: {reckoned} reckoned, {counted} counted"
+        );
+    }
+}
