@@ -21,7 +21,7 @@ pub enum RequestError {
     LeaseProvided,
     #[error("too many operations in txn request")]
     TooManyOps,
-    /// Deeper than a log entry could carry; etcd would count it as too many operations only at its own limit.
+    /// Deeper than a log entry could carry. etcd bounds the depth only through the operations (128 levels, say).
     #[error("txn request is nested too deeply")]
     TxnTooDeep,
     #[error("duplicate key given in txn request")]
