@@ -18,6 +18,7 @@ pub mod request;
 
 mod address;
 mod check;
+mod ctl_script;
 mod difference;
 mod member;
 mod process;
@@ -26,6 +27,7 @@ mod target;
 mod watch;
 
 pub use check::{fails, holds_within, revision};
+pub use ctl_script::run_ctl_script;
 pub use difference::Difference;
 pub use member::Member;
 pub use process::Process;
