@@ -36,6 +36,7 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + 'static, wor
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        .title_case_headers(true)
         .header_read_timeout(worker.settings().opening_timeout)
         .max_buf_size(HEADER_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(io), service);

@@ -186,7 +186,8 @@ fn cut_off(text: &'static str) -> Status {
 /// `what` and why: in the commonest case what Go's decoder says, otherwise what ours says.
 fn unreadable(what: &str, error: &prost::DecodeError) -> Status {
     let text = error.to_string();
+    let text = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
     let cut_off = text.ends_with("buffer underflow") || text.ends_with("delimited length exceeded");
-    let why = if cut_off { "unexpected EOF" } else { &text };
+    let why = if cut_off { "unexpected EOF" } else { text };
     Status::new(Code::Internal, format!("{what}: {why}"))
 }

@@ -8,6 +8,9 @@ mod lock;
 mod queue;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::{Future, pending};
 
 use api::errors::{self, Code};
