@@ -3,6 +3,8 @@
 //! An answer leaves as one piece of memory where it is short: gRPC's prefix, the header field with the member's ids
 //! encoded once and for all, and the body as the machine made it.
 
+use std::ops::Deref;
+
 use api::errors::Code;
 use bytes::{BufMut, Bytes, BytesMut};
 use machine::{Body, RangeBody, Reply};
@@ -74,16 +76,55 @@ impl HeaderWriter {
     }
 
     /// The header field with its tag and length.
-    pub(crate) fn field(&self, revision: i64, term: Term) -> Vec<u8> {
-        let numbers_len = number_len(revision as u64) + number_len(term.0);
-        let len = self.ids.len() + numbers_len;
-        let mut field = Vec::with_capacity(2 + len);
+    pub(crate) fn field(&self, revision: i64, term: Term) -> HeaderField {
+        let numbers = [(REVISION, revision as u64), (RAFT_TERM, term.0)];
+        let len: usize = self.ids.len() + numbers.iter().map(|&(_, number)| number_len(number)).sum::<usize>();
+        let mut field = HeaderField { bytes: [0; HEADER_FIELD_BYTES_MAX], len: 0 };
         field.push(HEADER);
-        put_varint(&mut field, len as u64);
-        field.extend_from_slice(&self.ids);
-        put_number(&mut field, REVISION, revision as u64);
-        put_number(&mut field, RAFT_TERM, term.0);
+        field.push(len as u8);
+        field.bytes[field.len..][..self.ids.len()].copy_from_slice(&self.ids);
+        field.len += self.ids.len();
+        for (tag, number) in numbers {
+            field.push_number(tag, number);
+        }
         field
+    }
+}
+
+/// Tag and length, and four numbers with their tags.
+const HEADER_FIELD_BYTES_MAX: usize = 2 + 4 * 11;
+
+/// An encoded header with its tag and length, kept off the heap.
+#[derive(Debug)]
+pub(crate) struct HeaderField {
+    bytes: [u8; HEADER_FIELD_BYTES_MAX],
+    len: usize,
+}
+
+impl HeaderField {
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn push_number(&mut self, tag: u8, mut number: u64) {
+        if number == 0 {
+            return;
+        }
+        self.push(tag);
+        while number >= 0x80 {
+            self.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.push(number as u8);
+    }
+}
+
+impl Deref for HeaderField {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -153,7 +194,7 @@ mod tests {
             let header = ResponseHeader { cluster_id: cluster, member_id: member, revision, raft_term: term };
             let expected = PutResponse { header: Some(header), prev_kv: None }.encode_to_vec();
             let writer = HeaderWriter::new(ClusterId(cluster), MemberId(member));
-            prop_assert_eq!(writer.field(revision, Term(term)), expected);
+            prop_assert_eq!(&*writer.field(revision, Term(term)), expected);
         }
 
         #[test]
@@ -169,7 +210,7 @@ mod tests {
                     while tail.encode_next(&mut sent, 1000).unwrap() {}
                 }
             }
-            let message = [writer.field(3, Term(4)), body.to_vec()].concat();
+            let message = [&*writer.field(3, Term(4)), &body].concat();
             prop_assert_eq!(&sent[..5], [&[0][..], &(message.len() as u32).to_be_bytes()].concat());
             prop_assert_eq!(&sent[5..], message);
         }

@@ -51,7 +51,7 @@ async fn start(worker: &Worker, call: &mut Call) -> Result<Reply, Status> {
 }
 
 async fn send(worker: &Worker, reply: Reply, outgoing: &mut Outgoing) -> Result<Result<(), Status>, Gone> {
-    let mut last = worker.header().field(reply.revision, worker.term());
+    let mut last = worker.header().field(reply.revision, worker.term()).to_vec();
     match reply.body {
         Body::Encoded(body) => last.extend_from_slice(&body),
         Body::Rows(mut rows) => {

@@ -12,6 +12,7 @@ mod watch;
 mod tests;
 
 use std::future::{Future, pending};
+use std::task::{Context, Waker};
 
 use api::errors::{self, Code};
 use api::etcdserverpb::{
@@ -45,7 +46,7 @@ pub(crate) fn spawn(worker: Worker, incoming: Incoming) {
     // Every arm starts a task of its own type: none is larger than its method takes.
     let (w, c) = (worker, call);
     match route {
-        Route::Range => start(range(w, c)),
+        Route::Range => start_at_once(range(w, c)),
         Route::Put => start(reply(w, c, async |handle, request: PutRequest| handle.put(request).await)),
         Route::Txn => start(reply(w, c, async |handle, request: TxnRequest| handle.txn(request).await)),
         Route::DeleteRange => {
@@ -94,6 +95,16 @@ pub(crate) fn spawn(worker: Worker, incoming: Incoming) {
 
 fn start(task: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(task);
+}
+
+/// Starts a call that mostly need not wait, and then needs no task.
+fn start_at_once(task: impl Future<Output = ()> + 'static) {
+    let mut task = Box::pin(task);
+    // If it does wait, it is polled anew as a task and leaves that one's waker.
+    let mut context = Context::from_waker(Waker::noop());
+    if task.as_mut().poll(&mut context).is_pending() {
+        start(task);
+    }
 }
 
 async fn range(worker: Worker, call: Call) {

@@ -2,7 +2,8 @@
 //!
 //! The connection's task and the tasks of its calls share one thread. A call that answers wakes the connection's task,
 //! which the scheduler puts behind all calls woken before: so when it runs, the answers of that turn are all there and
-//! leave in one write (see [`super::socket`]).
+//! leave in one write (see [`super::socket`]). Calls that are answered
+//! while they are started leave in that same turn.
 //!
 //! What one connection does wrong ends that connection and nothing else.
 
@@ -35,6 +36,9 @@ const STREAMS_MAX: u32 = 1 << 16;
 
 /// Header block of one request, decoded.
 const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+
+/// Calls taken in one turn; then other connections get theirs.
+const CALLS_PER_TURN: usize = 64;
 
 /// Calls cancelled before we even saw them: more than a client gives up on at once, fewer than a flood.
 const UNSEEN_RESETS_MAX: usize = 256;
@@ -191,7 +195,8 @@ where
     }
 
     fn accept_all(&mut self, context: &mut Context<'_>) {
-        while let Poll::Ready(accepted) = self.http2.poll_accept(context) {
+        for _ in 0..CALLS_PER_TURN {
+            let Poll::Ready(accepted) = self.http2.poll_accept(context) else { return };
             match accepted {
                 Some(Ok((request, respond))) => {
                     self.last_stream = respond.stream_id().as_u32();
@@ -207,6 +212,7 @@ where
                 }
             }
         }
+        context.waker().wake_by_ref();
     }
 
     fn find_abuse(&mut self) -> Option<&'static str> {
