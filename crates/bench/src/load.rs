@@ -78,6 +78,11 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// For latencies from a nanosecond to ten minutes, to three digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("the bounds are in order")
+}
+
 struct Tally {
     operations: u64,
     errors: u64,
@@ -97,7 +102,7 @@ impl Load {
                 .push(Client::connect(self.endpoint).await.with_context(|| format!("connecting {}", self.endpoint))?);
         }
         let tally =
-            Rc::new(RefCell::new(Tally { operations: 0, errors: 0, latencies: Histogram::new(3)?, first_error: None }));
+            Rc::new(RefCell::new(Tally { operations: 0, errors: 0, latencies: histogram(), first_error: None }));
         let start = Instant::now();
         let end = start + self.duration;
         let value = Bytes::from(vec![b'v'; self.value_size]);

@@ -14,6 +14,7 @@ use testkit::grpc::Client;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
+use crate::load::histogram;
 use crate::workload::{PUT, encode};
 
 const CONNECTIONS: usize = 100;
@@ -63,7 +64,7 @@ pub(crate) async fn fan_out(
     let value = Bytes::from(vec![b'v'; 256]);
     let put = encode(&PutRequest { key, value, ..Default::default() });
     let (start, mut puts) = (Instant::now(), 0);
-    let mut latencies = Histogram::new(3)?;
+    let mut latencies = histogram();
     while start.elapsed() < duration {
         let sent = Instant::now();
         writer.call(PUT, &[], put.clone()).await?;
@@ -102,7 +103,7 @@ pub(crate) async fn keep_alive(
     let mut tasks = JoinSet::new();
     for (mut stream, id) in streams {
         tasks.spawn_local(async move {
-            let mut latencies = Histogram::<u64>::new(3)?;
+            let mut latencies = histogram();
             while start.elapsed() < duration {
                 let sent = Instant::now();
                 stream.send(&LeaseKeepAliveRequest { id })?;
@@ -113,7 +114,7 @@ pub(crate) async fn keep_alive(
             Ok(latencies)
         });
     }
-    let mut latencies = Histogram::new(3)?;
+    let mut latencies = histogram();
     while let Some(task) = tasks.join_next().await {
         latencies.add(task??)?;
     }

@@ -130,5 +130,5 @@ fn mod_revision_is(key: Bytes, revision: i64) -> Compare {
 }
 
 pub(crate) fn encode(message: &impl Message) -> Bytes {
-    message.encode_to_vec().into()
+    testkit::grpc::frame(message)
 }

@@ -117,4 +117,8 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// What the system says; not to be retried.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// A hint that what is durable in the file need not be kept in memory. Nothing depends on it but speed: a file that
+    /// was read or written in large pieces is cached in large pieces, and a small write then dirties a whole one.
+    fn forget_cached(&self) {}
 }

@@ -89,6 +89,10 @@ impl Board {
         }
     }
 
+    pub(crate) fn wal_is_full(&self) -> bool {
+        self.wal_is_full.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_backend_is_full(&self, full: bool) {
         if self.backend_is_full.swap(full, Ordering::Relaxed) != full {
             log_fullness("backend", full);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use types::{HardState, Index, LogEntry};
-use wal::{Wal, WalError};
+use wal::{Spare, Wal, WalError};
 
 use crate::consensus_thread::ToConsensus;
 use crate::fate::Fate;
@@ -20,11 +20,15 @@ pub(crate) enum ToWal {
     },
     /// The state on disk no longer needs entries before this one.
     Release(Index),
+    /// A spare segment that was asked for, or why there is none.
+    Spare(Result<Spare, WalError>),
     Stop,
 }
 
 /// How long to wait before a full disk is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// A log that is idle for so long is marked as durable, so that later damage cannot be taken for a torn write.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct WalThread {
     pub(crate) wal: Wal,
@@ -43,11 +47,14 @@ impl WalThread {
 
     fn serve(&mut self) -> Result<(), WalError> {
         let mut items = Vec::new();
-        let mut stopping = false;
+        let (mut stopping, mut is_marked, mut spare_is_made) = (false, true, false);
         while !stopping {
-            // With a spare segment at hand there is nothing to do unasked.
-            let timeout = (!self.wal.space().spare_ready).then_some(RETRY_INTERVAL);
-            self.inbox.take_all(&mut items, timeout);
+            if !self.wal.space().spare_ready && !spare_is_made {
+                spare_is_made = true;
+                self.make_spare();
+            }
+            self.inbox.take_all(&mut items, (!is_marked).then_some(IDLE_INTERVAL));
+            let is_idle = items.is_empty();
             let mut last_number = None;
             let mut release = None;
             for item in items.drain(..) {
@@ -57,18 +64,25 @@ impl WalThread {
                         last_number = Some(number);
                     }
                     ToWal::Release(index) => release = Some(index),
+                    ToWal::Spare(made) => {
+                        spare_is_made = false;
+                        self.take_spare(made)?;
+                    }
                     ToWal::Stop => stopping = true,
                 }
             }
             if let Some(number) = last_number {
                 self.sync_when_there_is_space()?;
                 self.consensus.send(ToConsensus::Persisted(number));
+                is_marked = false;
             }
             if let Some(index) = release {
                 self.wal.release_before(index)?;
             }
-            if !stopping && !self.wal.space().spare_ready {
-                self.prepare_spare()?;
+            if (is_idle || stopping) && !is_marked {
+                is_marked = true;
+                self.wal.mark_durable()?;
+                self.sync_when_there_is_space()?;
             }
         }
         Ok(())
@@ -87,12 +101,32 @@ impl WalThread {
         }
     }
 
-    fn prepare_spare(&mut self) -> Result<(), WalError> {
-        match self.wal.prepare_spare() {
-            Ok(()) => self.board.set_wal_is_full(false),
-            Err(WalError::NoSpace { .. }) => self.board.set_wal_is_full(true),
-            Err(error) => return Err(error),
+    /// Filling a segment with zeros takes a while; nobody's write waits for it.
+    fn make_spare(&self) {
+        let (maker, inbox, fate) = (self.wal.spare_maker(), self.inbox.clone(), self.fate.clone());
+        let wait = if self.board.wal_is_full() { RETRY_INTERVAL } else { Duration::ZERO };
+        let make = move || {
+            if !fate.wait_stopped(wait) {
+                inbox.send(ToWal::Spare(maker.make()));
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("wal-spare".into()).spawn(make) {
+            self.fate.fail(format!("cannot start a thread: {error}"));
         }
-        Ok(())
+    }
+
+    fn take_spare(&mut self, made: Result<Spare, WalError>) -> Result<(), WalError> {
+        match made {
+            Ok(spare) => {
+                self.wal.add_spare(spare);
+                self.board.set_wal_is_full(false);
+                Ok(())
+            }
+            Err(WalError::NoSpace { .. }) => {
+                self.board.set_wal_is_full(true);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }

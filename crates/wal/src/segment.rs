@@ -160,6 +160,8 @@ impl Directory {
             file.sync_data().map_err(failed)?;
             offset += len;
         }
+        // Or each batch would dirty the megabytes that were cached in one piece here.
+        file.forget_cached();
         Ok(())
     }
 

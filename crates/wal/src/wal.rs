@@ -138,6 +138,8 @@ impl Wal {
             stopped: false,
         };
         wal.confirm_tail()?;
+        // Reading it cached it in large pieces, and each batch would dirty a whole one.
+        wal.current().file.forget_cached();
         for segment in &void {
             wal.retire(segment)?;
         }
