@@ -1,10 +1,10 @@
 //! All of the store that lives in memory and is guarded by one lock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use types::{KeyRange, RangeEnd, Record};
+use types::{KeyRange, RangeEnd, Record, Revision};
 
 use crate::current::Current;
 use crate::entry::{Row, value_field_len};
@@ -25,6 +25,10 @@ pub(crate) struct Index {
     pub(crate) pending: VecDeque<Compaction>,
     /// The newest row without a key, which a restored backup may have to raise the revision: only hashes see it.
     pub(crate) filler: Option<Row>,
+    /// Puts superseded within the batch that is open: the only older rows that the backend does not have yet.
+    pub(crate) unstaged: BTreeMap<Revision, Record>,
+    /// The revision when the batch began: what is newer is not staged yet.
+    pub(crate) staged_revision: i64,
     /// Bytes of current values in memory. Kept to a budget by [`Index::evict`].
     pub(crate) value_bytes: usize,
     /// The node at which the next eviction goes on.
@@ -65,12 +69,21 @@ impl Index {
         if is_resident {
             self.value_bytes -= value_field_len(&record);
         }
+        if row.main > self.staged_revision {
+            self.unstaged.insert(row.revision(), record.clone());
+        }
         Some(Current::new(record, row.revision(), is_resident))
     }
 
     /// Deletes a live key and returns what was current.
     pub(crate) fn delete(&mut self, tombstone: &Record, row: Row) -> Current {
         self.put(tombstone.key(), |_| (tombstone.clone(), row)).expect("only live keys are deleted")
+    }
+
+    /// Ends a batch: all its rows are in the backend.
+    pub(crate) fn staged(&mut self) {
+        self.staged_revision = self.revision;
+        self.unstaged.clear();
     }
 
     /// Raises the compacted revision.

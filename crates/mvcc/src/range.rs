@@ -16,6 +16,7 @@ use types::{Record, RecordMeta};
 use crate::entry::{Version, without_value};
 use crate::error::MvccError;
 use crate::index::{Index, bounds};
+use crate::pins::Pin;
 use crate::query::{RangeQuery, RangeResult, SortOrder, SortTarget};
 use crate::rows::{Cell, RangeRows, Source};
 use crate::shared::Shared;
@@ -30,22 +31,25 @@ pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResu
     let at = index.readable(query.revision)?;
     let current = index.revision;
     let plan = Plan::of(query);
+    if let Some(key) = plan.only_key(query) {
+        let cell = find_one(&index, &plan, key, at);
+        let pin = cell.as_ref().filter(|cell| cell.is_stored()).map(|_| shared.pins.pin(at));
+        drop(index);
+        return answer_one(shared, query, cell, pin, current);
+    }
     let mut pin = None;
     let mut found = Found::default();
-    if query.range.is_single() {
-        found.read_one(&index, &plan, &query.range.start, at);
-    } else {
-        let mut walk = Walk::new(query, &plan, at);
-        while walk.go_on(&index.tree, &plan, HOLD_ENTRIES, &mut found).is_break() {
-            pin.get_or_insert_with(|| shared.pins.pin(at));
-            RwLockReadGuard::bump(&mut index);
-        }
+    let mut walk = Walk::new(query, &plan, at);
+    walk.make_room(&index.tree, &plan, &mut found);
+    while walk.go_on(&index.tree, &plan, HOLD_ENTRIES, &mut found).is_break() {
+        pin.get_or_insert_with(|| shared.pins.pin(at));
+        RwLockReadGuard::bump(&mut index);
     }
     if found.stored > 0 {
         pin.get_or_insert_with(|| shared.pins.pin(at));
     }
     drop(index);
-    let source = pin.filter(|_| found.stored > 0).map(|pin| Source { shared: Arc::clone(shared), _pin: pin });
+    let source = pin.filter(|_| found.stored > 0).map(|pin| Source::new(shared, pin));
     answer(shared, query, &plan, found, source, current)
 }
 
@@ -58,15 +62,18 @@ pub(crate) fn read_locked(
     current: i64,
 ) -> Result<RangeResult, MvccError> {
     let plan = Plan::of(query);
-    let mut found = Found::default();
-    if query.range.is_single() {
-        found.read_one(index, &plan, &query.range.start, at);
-    } else {
-        let ended = Walk::new(query, &plan, at).go_on(&index.tree, &plan, usize::MAX, &mut found);
-        debug_assert!(ended.is_continue());
+    if let Some(key) = plan.only_key(query) {
+        let cell = find_one(index, &plan, key, at).map(|cell| cell.or_unstaged(index));
+        let pin = cell.as_ref().filter(|cell| cell.is_stored()).map(|_| shared.pins.pin(at));
+        return answer_one(shared, query, cell, pin, current);
     }
-    let needs_source = found.stored > 0;
-    let source = needs_source.then(|| Source { shared: Arc::clone(shared), _pin: shared.pins.pin(at) });
+    let mut found = Found::default();
+    let mut walk = Walk::new(query, &plan, at);
+    walk.make_room(&index.tree, &plan, &mut found);
+    let ended = walk.go_on(&index.tree, &plan, usize::MAX, &mut found);
+    debug_assert!(ended.is_continue());
+    found.take_unstaged(index);
+    let source = (found.stored > 0).then(|| Source::new(shared, shared.pins.pin(at)));
     answer(shared, query, &plan, found, source, current)
 }
 
@@ -104,6 +111,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The key, if the query is about one and there is nothing to filter: filtering takes the long way.
+    fn only_key<'q>(&self, query: &'q RangeQuery) -> Option<&'q [u8]> {
+        (query.range.is_single() && !self.wants_meta).then_some(&query.range.start)
+    }
+
+    fn cell(&self, version: Version<'_>) -> Cell {
+        let held = if self.drops_values { version.current } else { version.resident() };
+        held.map_or(Cell::Stored(version.row), |record| Cell::Held(record.clone()))
+    }
+}
+
 /// What a walk has collected.
 #[derive(Default)]
 struct Found {
@@ -116,30 +135,53 @@ struct Found {
 }
 
 impl Found {
-    fn read_one(&mut self, index: &Index, plan: &Plan, key: &[u8], at: i64) {
-        let Some((leaf, place)) = index.tree.find(key) else { return };
-        let Some(version) = leaf.entries[place].at(at) else { return };
-        leaf.mark_referenced(place);
-        self.count = 1;
-        if plan.fetch_max > 0 {
-            self.cells.reserve_exact(1);
-            self.push(plan, version);
+    /// Gets hold of the rows that the backend does not have yet.
+    fn take_unstaged(&mut self, index: &Index) {
+        if self.stored == 0 || index.unstaged.is_empty() {
+            return;
         }
+        for cell in &mut self.cells {
+            *cell = cell.clone().or_unstaged(index);
+        }
+        self.stored = self.cells.iter().filter(|cell| cell.is_stored()).count();
     }
 
     fn push(&mut self, plan: &Plan, version: Version<'_>) {
         if plan.wants_meta {
             self.metas.push(version.current.map(Record::meta));
         }
-        let held = if plan.drops_values { version.current } else { version.resident() };
-        match held {
-            Some(record) => self.cells.push(Cell::Held(record.clone())),
-            None => {
-                self.stored += 1;
-                self.cells.push(Cell::Stored(version.row));
-            }
-        }
+        let cell = plan.cell(version);
+        self.stored += usize::from(cell.is_stored());
+        self.cells.push(cell);
     }
+}
+
+/// The row of the only key that is asked for.
+fn find_one(index: &Index, plan: &Plan, key: &[u8], at: i64) -> Option<Cell> {
+    let (leaf, place) = index.tree.find(key)?;
+    leaf.mark_referenced(place);
+    leaf.entries[place].at(at).map(|version| plan.cell(version))
+}
+
+/// The answer that consists of one row or none, with nothing to filter.
+fn answer_one(
+    shared: &Arc<Shared>,
+    query: &RangeQuery,
+    cell: Option<Cell>,
+    pin: Option<Pin>,
+    current: i64,
+) -> Result<RangeResult, MvccError> {
+    let count = i64::from(cell.is_some());
+    let rows = match cell {
+        Some(Cell::Stored(row)) if query.keys_only => {
+            RangeRows::one(Cell::Held(without_value(&shared.load(row)?)), true, None)
+        }
+        Some(cell) if !query.count_only => {
+            RangeRows::one(cell, query.keys_only, pin.map(|pin| Source::new(shared, pin)))
+        }
+        _ => RangeRows::none(),
+    };
+    Ok(RangeResult { revision: current, count, more: false, rows })
 }
 
 /// A read on its way through the key space: it collects rows until it has enough, then counts the rest.
@@ -156,6 +198,15 @@ impl Walk {
     fn new(query: &RangeQuery, plan: &Plan, at: i64) -> Walk {
         let (low, high) = bounds(&query.range);
         Walk { at, start: low.clone(), low, high, is_collecting: plan.fetch_max > 0 }
+    }
+
+    /// Makes room for about as many rows as there will be, so that a long list is not moved as it grows.
+    fn make_room(&self, tree: &Tree, plan: &Plan, found: &mut Found) {
+        let mut counting = Count { at: i64::MAX, left: 0, count: 0, pause: None };
+        if plan.fetch_max > 0 {
+            let _ = tree.visit(&self.low, self.high.as_deref(), &mut counting);
+        }
+        found.cells.reserve_exact(plan.fetch_max.min(counting.count as usize));
     }
 
     /// Looks at up to `entries` entries. `Break` means that there is more to do.
@@ -291,7 +342,7 @@ fn answer(
             }
         }
     }
-    let source = source.filter(|_| cells.iter().any(|cell| matches!(cell, Cell::Stored(_))));
+    let source = source.filter(|_| cells.iter().any(Cell::is_stored));
     let rows = match cells.len() {
         0 => RangeRows::none(),
         1 => RangeRows::one(cells.remove(0), query.keys_only, source),

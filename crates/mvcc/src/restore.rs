@@ -1,6 +1,9 @@
 //! Building the index from the backend's rows: one scan in revision order, then one sort by key.
+//!
+//! Superseded records are let go as the scan meets newer ones, so it needs memory for what the index will hold and
+//! some 60 bytes a key.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
@@ -9,18 +12,21 @@ use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use types::{Record, Revision, RowKey};
 
-use crate::entry::{Entry, Row, value_field_len};
+use crate::entry::{Entry, Row, value_field_len, without_value};
 use crate::error::MvccError;
 use crate::index::{Compaction, Index};
 use crate::key_sort::sorted_places;
 use crate::store::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
 use crate::tree::Tree;
 
-/// The index of what is in the backend, holding about `budget_bytes` of values at most.
+/// Room is made in advance for no more keys than that: there may be many rows of few keys.
+const ROOM_MAX: usize = 1 << 22;
+
+/// The index of what is in the backend, holding no more than `budget_bytes` of values.
 pub(crate) fn index(backend: &Backend, budget_bytes: usize) -> Result<Index, MvccError> {
     let scheduled = compaction(backend, SCHEDULED_COMPACTION)?;
     let finished = compaction(backend, FINISHED_COMPACTION)?;
-    let mut gathered = Gathered { budget_bytes, ..Gathered::default() };
+    let mut gathered = Gathered::new(budget_bytes, backend.view().row_count());
     let mut damaged = None;
     backend.scan(Revision::first(0), Revision::first(i64::MAX), &mut |row, bytes| {
         if gathered.take(row, bytes) {
@@ -34,11 +40,14 @@ pub(crate) fn index(backend: &Backend, budget_bytes: usize) -> Result<Index, Mvc
     }
     let (previous, compacted) = (finished.unwrap_or(-1), scheduled.max(finished).unwrap_or(-1));
     let unfinished = Compaction { target: compacted, previous, is_hashed: false };
+    let revision = gathered.revision.max(compacted).max(1);
     Ok(Index {
-        revision: gathered.revision.max(compacted).max(1),
+        revision,
         compacted,
         pending: if compacted > previous { VecDeque::from([unfinished]) } else { VecDeque::new() },
         filler: gathered.filler,
+        unstaged: BTreeMap::new(),
+        staged_revision: revision,
         value_bytes: gathered.value_bytes,
         hand: 0,
         tree: gathered.into_tree(),
@@ -52,21 +61,32 @@ fn compaction(backend: &Backend, name: &'static str) -> Result<Option<i64>, Mvcc
 }
 
 /// The keys met so far, in the order they were met first.
-#[derive(Default)]
 struct Gathered {
     entries: Vec<Entry>,
-    /// Places in `entries`, by key.
+    /// Where in `entries` a key is.
     places: HashTable<u32>,
     hasher: DefaultHashBuilder,
     revision: i64,
     filler: Option<Row>,
     value_bytes: usize,
     budget_bytes: usize,
-    /// Entries before it have been evicted.
-    evicted: usize,
 }
 
 impl Gathered {
+    /// Makes room for `rows` rows; that many need not come.
+    fn new(budget_bytes: usize, rows: u64) -> Gathered {
+        let keys = usize::try_from(rows).unwrap_or(usize::MAX).min(ROOM_MAX);
+        Gathered {
+            entries: Vec::with_capacity(keys),
+            places: HashTable::with_capacity(keys),
+            hasher: DefaultHashBuilder::default(),
+            revision: 0,
+            filler: None,
+            value_bytes: 0,
+            budget_bytes,
+        }
+    }
+
     /// Takes a row that is newer than all before. Returns whether it was one.
     fn take(&mut self, row: RowKey, bytes: &[u8]) -> bool {
         self.revision = row.revision.main;
@@ -76,59 +96,47 @@ impl Gathered {
             self.filler = Some(Row::put(row.revision, 0));
             return true;
         }
-        let Some(record) = Record::from_stored(bytes) else { return false };
+        let Some(mut record) = Record::from_stored(bytes) else { return false };
         let row = if row.tombstone { Row::tombstone(row.revision) } else { Row::put(row.revision, bytes.len()) };
         if !row.is_tombstone() {
-            self.value_bytes += value_field_len(&record);
+            let added = value_field_len(&record);
+            if self.value_bytes + added <= self.budget_bytes {
+                self.value_bytes += added;
+            } else if added > 0 {
+                record = without_value(&record);
+            }
         }
-        let place = self.file(record, row);
-        if self.value_bytes > self.budget_bytes {
-            self.evict(place);
-        }
+        self.file(record, row);
         true
     }
 
-    /// Puts the record into the entry of its key and returns the place of that.
-    fn file(&mut self, record: Record, row: Row) -> usize {
-        let hasher = &self.hasher;
+    /// Puts the record into the entry of its key.
+    fn file(&mut self, record: Record, row: Row) {
+        let (hasher, entries) = (&self.hasher, &mut self.entries);
         let hash = hasher.hash_one(record.key());
-        let entries = &mut self.entries;
         let is_same = |&place: &u32| entries[place as usize].key() == record.key();
         match self.places.entry(hash, is_same, |&place| hasher.hash_one(entries[place as usize].key())) {
             Slot::Occupied(slot) => {
-                let place = *slot.get() as usize;
-                let was_resident = entries[place].is_resident();
-                let (previous, _) = entries[place].supersede(record, row);
+                let entry = &mut entries[*slot.get() as usize];
+                let was_resident = entry.is_resident();
+                let (previous, _) = entry.supersede(record, row);
                 if was_resident {
                     self.value_bytes -= value_field_len(&previous);
                 }
-                place
             }
             Slot::Vacant(slot) => {
-                let place = entries.len();
-                slot.insert(u32::try_from(place).expect("the index of 2^32 keys would not fit into memory"));
+                slot.insert(u32::try_from(entries.len()).expect("the index of 2^32 keys would not fit into memory"));
                 entries.push(Entry::new(record, row));
-                place
             }
-        }
-    }
-
-    /// Evicts the keys met first, as their values are probably the oldest; at last the one at `newest`.
-    fn evict(&mut self, newest: usize) {
-        while self.value_bytes > self.budget_bytes && self.evicted < self.entries.len() {
-            self.value_bytes -= self.entries[self.evicted].evict();
-            self.evicted += 1;
-        }
-        if self.value_bytes > self.budget_bytes {
-            self.value_bytes -= self.entries[newest].evict();
         }
     }
 
     fn into_tree(self) -> Tree {
-        let places = sorted_places(self.entries.len(), &|place| self.entries[place as usize].key());
+        drop(self.places);
+        let order = sorted_places(self.entries.len(), &|place| self.entries[place as usize].key());
         let mut entries: Vec<Option<Entry>> = self.entries.into_iter().map(Some).collect();
-        Tree::from_sorted(
-            places.into_iter().map(|place| entries[place as usize].take().expect("every place is there once")),
-        )
+        let in_order =
+            order.into_iter().map(|item| entries[item.place() as usize].take().expect("every place is there once"));
+        Tree::from_sorted(in_order)
     }
 }

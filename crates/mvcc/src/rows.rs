@@ -12,6 +12,7 @@ use types::{LeaseId, Record, varint_len};
 
 use crate::entry::{Row, value_field_len, without_value};
 use crate::error::MvccError;
+use crate::index::Index;
 use crate::pins::Pin;
 use crate::shared::Shared;
 
@@ -43,8 +44,31 @@ pub(crate) enum Cell {
 /// Where stored rows come from.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) _pin: Pin,
+    shared: Arc<Shared>,
+    _pin: Pin,
+}
+
+impl Source {
+    pub(crate) fn new(shared: &Arc<Shared>, pin: Pin) -> Source {
+        Source { shared: Arc::clone(shared), _pin: pin }
+    }
+}
+
+impl Cell {
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self, Cell::Stored(_))
+    }
+
+    /// The record, if the backend does not have it yet.
+    pub(crate) fn or_unstaged(self, index: &Index) -> Cell {
+        match self {
+            Cell::Stored(row) => match index.unstaged.get(&row.revision()) {
+                Some(record) => Cell::Held(record.clone()),
+                None => self,
+            },
+            Cell::Held(_) => self,
+        }
+    }
 }
 
 impl RangeRows {
@@ -88,9 +112,9 @@ impl RangeRows {
         while let Some(cell) = self.next_cell() {
             let record = self.whole(cell)?;
             if self.keys_only {
-                encode_key(&record, out)
+                encode_key(&record, out);
             } else {
-                encode(&[record.as_bytes()], out)
+                encode(&[record.as_bytes()], out);
             }
             if out.len() - start >= max_bytes {
                 break;

@@ -137,6 +137,7 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        self.index.staged();
         self.shared.publish(&self.index);
     }
 }

@@ -16,6 +16,7 @@
 
 mod branch;
 mod leaf;
+mod prints;
 
 use std::ops::{ControlFlow, Range};
 
@@ -138,7 +139,7 @@ impl Tree {
         loop {
             match &self.nodes[node as usize] {
                 Node::Branch(branch) => node = branch.children[branch.child_for(key)].node,
-                Node::Leaf(leaf) => return leaf.search(key).ok().map(|at| (leaf, at)),
+                Node::Leaf(leaf) => return leaf.find(key).map(|at| (leaf, at)),
                 Node::Free => unreachable!("no child is a free node"),
             }
         }
@@ -157,7 +158,7 @@ impl Tree {
     ) -> Option<(Record, Row)> {
         let (leaf_id, path) = self.path_to(key);
         let leaf = self.leaf_mut(leaf_id);
-        match leaf.search(key) {
+        match leaf.find(key).ok_or_else(|| leaf.lower_bound(key)) {
             Ok(at) => {
                 let (record, row) = next(Some(&leaf.entries[at]));
                 let live_before = leaf.live.count();
@@ -185,7 +186,7 @@ impl Tree {
     pub(crate) fn prune(&mut self, key: &[u8], target: i64, max_rows: usize, removed: &mut Vec<RowKey>) -> Pruned {
         let (leaf_id, path) = self.path_to(key);
         let leaf = self.leaf_mut(leaf_id);
-        let Ok(at) = leaf.search(key) else { return Pruned::Gone };
+        let Some(at) = leaf.find(key) else { return Pruned::Gone };
         let outcome = leaf.prune(at, target, max_rows, removed);
         if outcome == Pruned::Gone && leaf.len() < LEAST {
             self.refill(&path);

@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use types::{Record, RowKey};
 
+use super::prints::{Prints, print};
 use super::{CAPACITY, COMFORTABLE, Child, NodeId, separator};
 use crate::entry::{Entry, Pruned, Row};
 use crate::heads::{GROWTH, Heads};
 
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
+    prints: Prints,
     /// Ascending by key.
     pub(crate) entries: Vec<Entry>,
     heads: Heads,
@@ -41,6 +43,7 @@ impl Leaf {
         for (at, entry) in entries.iter().enumerate() {
             self.live.set(at, entry.is_live());
             self.aged.set(at, entry.is_aged());
+            self.prints.set(at, print(entry.key()));
         }
         *self.referenced.get_mut() = 0;
     }
@@ -59,6 +62,13 @@ impl Leaf {
         self.heads.search(key, |at| self.entries[at].key())
     }
 
+    /// The place of `key`, if it is here. Quicker than [`Leaf::search`].
+    #[inline]
+    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
+        let mut candidates = self.prints.candidates(print(key));
+        candidates.find(|&at| self.entries.get(at).is_some_and(|entry| entry.key() == key))
+    }
+
     /// The place of the first entry that is not below `key`.
     pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
         self.search(key).unwrap_or_else(|at| at)
@@ -68,6 +78,7 @@ impl Leaf {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(GROWTH);
         }
+        self.prints.insert(at, print(entry.key()));
         self.live.insert(at, entry.is_live());
         self.aged.insert(at, entry.is_aged());
         self.entries.insert(at, entry);
@@ -88,6 +99,7 @@ impl Leaf {
         if outcome == Pruned::Gone {
             self.entries.remove(at);
             self.heads.removed(at);
+            self.prints.remove(at);
             self.live.remove(at);
             self.aged.remove(at);
         } else {
