@@ -139,9 +139,14 @@ pub(crate) fn bare(message: &impl Message) -> Bytes {
 /// An empty buffer but for the prefix of a message of `len` bytes, with room for `room` more.
 pub(crate) fn framed(len: usize, room: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(PREFIX_LEN + room);
+    put_prefix(&mut out, len);
+    out
+}
+
+/// Appends the prefix of a message of `len` bytes.
+pub(crate) fn put_prefix(out: &mut BytesMut, len: usize) {
     out.put_u8(0);
     out.put_u32(u32::try_from(len).expect("checked against the longest message"));
-    out
 }
 
 /// What is left of a long answer.

@@ -19,7 +19,7 @@ use crate::header::HeaderWriter;
 use crate::leadership::Leadership;
 use crate::rpc::Metadata;
 use crate::status::Status;
-use crate::transport::{self, Protocol};
+use crate::transport::{self, ConnectionError, Protocol};
 use crate::watches::Watches;
 use crate::{http1, service};
 
@@ -108,16 +108,23 @@ impl Worker {
             // Port checks, load balancers' probes, clients that say nothing.
             return;
         };
-        match protocol {
-            Protocol::Http1 => http1::serve(stream, self).await,
-            Protocol::Http2 => {
-                let (settings, stopped) = (self.transport_settings(), self.0.handle.stopped());
-                let start = |incoming| service::spawn(self.clone(), incoming);
-                if let Err(error) = transport::serve(stream, settings, stopped, start).await {
-                    tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
-                }
+        // Boxed, so that a connection that has not said anything yet costs little.
+        let ended = match protocol {
+            Protocol::Http1 => {
+                Box::pin(http1::serve(stream, self)).await;
+                Ok(())
             }
+            Protocol::Http2 => Box::pin(self.serve_http2(stream)).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
         }
+    }
+
+    async fn serve_http2(self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), ConnectionError> {
+        let (settings, stopped) = (self.transport_settings(), self.0.handle.stopped());
+        let start = |incoming| service::spawn(self.clone(), incoming);
+        transport::serve(stream, settings, stopped, start).await
     }
 
     /// Resolves once no connection is left.

@@ -531,6 +531,28 @@ fn a_waiter_that_gives_up_leaves_the_line() {
 }
 
 #[test]
+fn a_waiter_does_not_trouble_a_worker_that_ends() {
+    run(|fixture| async move {
+        let client = fixture.client().await;
+        let request = LockRequest { name: "l".into(), lease: 0 };
+        let _: LockResponse = client.call(LOCK, &request).await.unwrap();
+        let mut waiter = client.open::<LockResponse>(LOCK).await;
+        waiter.send(&request);
+        waiter.close();
+        while client.get(&prefix("l/", "l0")).await.unwrap().count < 2 {}
+    });
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    run(|fixture| async move {
+        let (near, _far) = tokio::io::duplex(1);
+        let serving = fixture.worker.clone().serve(near, "test");
+        assert!(size_of_val(&serving) < 1024, "{}", size_of_val(&serving));
+    });
+}
+
+#[test]
 fn a_waiter_whose_lease_ends_has_no_session_any_more() {
     run(|fixture| async move {
         let client = fixture.client().await;

@@ -15,7 +15,7 @@ use types::KeyRange;
 use watch::{CreateRequest, HeaderTemplate, Message};
 
 use super::until_ended;
-use crate::header::framed;
+use crate::header::put_prefix;
 use crate::rpc::{Call, Gone, Outgoing, Requests};
 use crate::status::Status;
 use crate::watches::WatchStream;
@@ -146,12 +146,11 @@ impl Turn {
 /// Adds a message to `batch`, or sends it right away, after the batch, if it is long.
 fn write(message: &Message, header: HeaderTemplate, batch: &mut BytesMut, outgoing: &mut Outgoing) {
     let len = message.encoded_len(&header);
+    put_prefix(batch, len);
     if len <= LONG_BYTES {
-        batch.unsplit(framed(len, len));
         message.encode_into(&header, batch);
         return;
     }
-    batch.unsplit(framed(len, 0));
     outgoing.send(batch.split().freeze());
     for chunk in message.encode_chunks(&header, SHARED_RECORD_BYTES_MIN) {
         outgoing.send(chunk);

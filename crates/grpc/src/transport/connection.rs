@@ -46,6 +46,10 @@ const UNSEEN_RESETS_MAX: usize = 256;
 /// By how much the calls a client cancels may outnumber what it lets us send. No client that wants answers comes near.
 const RESETS_MAX: u64 = 10_000;
 
+/// Calls that were answered before the client had sent all of its request, remembered for a second: what still comes
+/// for more than these is an error that ends the connection.
+const ANSWERED_EARLY_MAX: usize = 1024;
+
 /// What small request frames may cost in bookkeeping. The library's own default ends connections that carry thousands
 /// of small requests at once.
 const SMALL_FRAMES_BUDGET_BYTES: usize = 16 << 20;
@@ -140,6 +144,7 @@ fn library(settings: &Settings) -> h2::server::Builder {
         .max_concurrent_streams(settings.streams_max.min(STREAMS_MAX))
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+        .max_concurrent_reset_streams(ANSWERED_EARLY_MAX)
         .data_frame_budget(SMALL_FRAMES_BUDGET_BYTES);
     builder
 }

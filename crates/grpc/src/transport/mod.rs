@@ -7,5 +7,5 @@ mod opening;
 mod ping_policy;
 mod socket;
 
-pub(crate) use connection::{Answers, Incoming, Settings, serve};
+pub(crate) use connection::{Answers, ConnectionError, Incoming, Settings, serve};
 pub(crate) use opening::{Protocol, read_opening};
