@@ -10,10 +10,12 @@ pub enum Difference {
     /// A sort order or target outside its enum: etcd 3.5 crashes on the target and ignores the order; 3.6 and Quorate
     /// answer "invalid sort option".
     InvalidSortOption,
+    /// Quorate does not compact by itself yet, and refuses to start when asked to.
+    NoAutoCompaction,
 }
 
 impl Difference {
-    /// Whether `target` behaves in the new way, not as etcd 3.5 does.
+    /// Whether `target` is the one that behaves as described, not as etcd 3.5 does.
     pub fn shows(self, target: Target) -> bool {
         target == Target::Quorate
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::Target;
 
 /// No test takes this long unless something hangs.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
     static REPORT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
