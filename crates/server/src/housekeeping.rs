@@ -27,6 +27,7 @@ const CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 #[derive(Default)]
 pub(crate) struct Chores {
     state: Mutex<State>,
+    /// Both threads wait on it, for different things: whoever changes something wakes both.
     changed: Condvar,
 }
 
@@ -39,7 +40,7 @@ struct State {
 impl Chores {
     pub(crate) fn compaction_is_due(&self) {
         self.state.lock().compaction_is_due = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     pub(crate) fn stop(&self) {
@@ -47,15 +48,17 @@ impl Chores {
         self.changed.notify_all();
     }
 
-    /// Waits for a chore, at most `timeout`. Returns whether a compaction is due; `None` to stop.
-    fn wait(&self, timeout: Duration) -> Option<bool> {
+    /// Waits until a compaction is due. Returns whether the member stops instead.
+    fn wait_compaction(&self) -> bool {
         let mut state = self.state.lock();
-        if !state.stopping && !state.compaction_is_due {
-            self.changed.wait_for(&mut state, timeout);
+        while !state.stopping && !state.compaction_is_due {
+            self.changed.wait(&mut state);
         }
-        (!state.stopping).then(|| std::mem::take(&mut state.compaction_is_due))
+        state.compaction_is_due = false;
+        state.stopping
     }
 
+    /// Waits for `timeout`, or less if something else is due. Returns whether the member stops.
     fn wait_stop(&self, timeout: Duration) -> bool {
         let mut state = self.state.lock();
         if !state.stopping {
@@ -81,15 +84,12 @@ pub(crate) struct CompactionThread {
 impl CompactionThread {
     pub(crate) fn run(self) {
         // A compaction that the last run left unfinished is taken up again.
-        let mut is_due = true;
         loop {
-            if is_due && let Err(error) = self.prune() {
-                self.fate.fail(format!("compaction: {error}"));
-                return;
+            if let Err(error) = self.prune() {
+                return self.fate.fail(format!("compaction: {error}"));
             }
-            match self.chores.wait(Duration::MAX / 4) {
-                None => return,
-                Some(due) => is_due = due,
+            if self.chores.wait_compaction() {
+                return;
             }
         }
     }
