@@ -153,7 +153,7 @@ impl Handle {
             return Err(Error::NoSpace);
         }
         let Some(quota) = member.settings.quota_bytes else { return Ok(()) };
-        if member.backend.size().in_use_bytes + cost < quota {
+        if member.backend.size().in_use_bytes + member.backend.staged_bytes() as u64 + cost < quota {
             return Ok(());
         }
         if !self.state().alarms().has(Alarm::NoSpace) {

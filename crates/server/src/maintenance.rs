@@ -34,6 +34,8 @@ impl Handle {
         self.check_running()?;
         let (member, state) = (self.inner(), self.state());
         let size = member.backend.size();
+        // What waits for the next commit takes space too.
+        let in_use = size.in_use_bytes + member.backend.staged_bytes() as u64;
         let leader = member.board.leader();
         let mut errors = Vec::new();
         if leader.is_none() {
@@ -49,13 +51,13 @@ impl Handle {
         let status = StatusResponse {
             header: None,
             version: member.identity.version.to_owned(),
-            db_size: size.file_bytes as i64,
+            db_size: size.file_bytes.max(in_use) as i64,
             leader: leader.map_or(0, |leader| leader.0),
             raft_index: member.board.commit().0,
             raft_term: member.board.term().0,
             raft_applied_index: member.board.applied().0,
             errors,
-            db_size_in_use: size.in_use_bytes as i64,
+            db_size_in_use: in_use as i64,
             is_learner: self.is_learner(),
             storage_version: String::new(),
             db_size_quota: member.settings.quota_bytes.map_or(0, |quota| quota as i64),
