@@ -1,4 +1,4 @@
-//! Sorting many keys fast: by four bytes at a time, as numbers, so that most comparisons touch no key.
+//! Sorting many keys fast: by eight bytes at a time, as numbers, so that most comparisons touch no key.
 
 use std::cmp::Ordering;
 
@@ -10,31 +10,20 @@ const FEW: usize = 32;
 /// The places of `len` keys in key order; those of equal keys ascend.
 pub(crate) fn sorted_places<'k>(len: usize, key_at: &impl Fn(u32) -> &'k [u8]) -> Vec<Item> {
     let count = u32::try_from(len).expect("the index of 2^32 keys would not fit into memory");
-    let mut items: Vec<Item> = (0..count).map(|place| Item::new(0, place)).collect();
+    let mut items: Vec<Item> = (0..count).map(|place| Item { head: 0, place }).collect();
     sort(&mut items, 0, key_at);
     items
 }
 
-/// Four bytes of a key above its place: one number, which sorts as these bytes do.
+/// Some bytes of a key as a number that sorts as they do, and the place of the key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Item(u64);
-
-impl Item {
-    fn new(head: u64, place: u32) -> Item {
-        Item(head >> 32 << 32 | u64::from(place))
-    }
-
-    fn head(self) -> u64 {
-        self.0 >> 32
-    }
-
-    pub(crate) fn place(self) -> u32 {
-        self.0 as u32
-    }
+pub(crate) struct Item {
+    head: u64,
+    pub(crate) place: u32,
 }
 
-/// How many bytes of a key are in an item.
-const HEAD_LEN: usize = 4;
+/// How many bytes of a key make a head.
+const HEAD_LEN: usize = size_of::<u64>();
 
 /// Sorts keys that share their first `shared` bytes.
 fn sort<'k>(items: &mut [Item], shared: usize, key_at: &impl Fn(u32) -> &'k [u8]) {
@@ -42,24 +31,24 @@ fn sort<'k>(items: &mut [Item], shared: usize, key_at: &impl Fn(u32) -> &'k [u8]
         items.sort_unstable_by(|a, b| compare(*a, *b, shared, key_at));
         return;
     }
-    let first = key_at(items[0].place());
+    let first = key_at(items[0].place);
     let mut skip = first.len();
     for item in items.iter() {
-        let key = key_at(item.place());
+        let key = key_at(item.place);
         let within = skip.min(key.len());
         skip = shared + common_prefix_len(&first[shared..within], &key[shared..within]);
     }
     for item in items.iter_mut() {
-        *item = Item::new(head(key_at(item.place()), skip), item.place());
+        item.head = head(key_at(item.place), skip);
     }
     items.sort_unstable();
     // Keys of equal heads differ further on; or not at all; or one is the other with zero bytes, for padding hides that.
     let mut rest = items;
     while let Some(first) = rest.first() {
-        let head = first.head();
-        let equal = rest.iter().take_while(|item| item.head() == head).count();
+        let head = first.head;
+        let equal = rest.iter().take_while(|item| item.head == head).count();
         let (group, after) = rest.split_at_mut(equal);
-        let is_smaller_problem = || group.iter().all(|item| key_at(item.place()).len() >= skip + HEAD_LEN);
+        let is_smaller_problem = || group.iter().all(|item| key_at(item.place).len() >= skip + HEAD_LEN);
         if group.len() > FEW && is_smaller_problem() {
             sort(group, skip + HEAD_LEN, key_at);
         } else if group.len() > 1 {
@@ -70,7 +59,7 @@ fn sort<'k>(items: &mut [Item], shared: usize, key_at: &impl Fn(u32) -> &'k [u8]
 }
 
 fn compare<'k>(a: Item, b: Item, shared: usize, key_at: &impl Fn(u32) -> &'k [u8]) -> Ordering {
-    key_at(a.place())[shared..].cmp(&key_at(b.place())[shared..]).then(a.place().cmp(&b.place()))
+    key_at(a.place)[shared..].cmp(&key_at(b.place)[shared..]).then(a.place.cmp(&b.place))
 }
 
 #[cfg(test)]
@@ -85,7 +74,7 @@ mod tests {
         ) {
             let len = keys.len();
             let places = sorted_places(len, &|place| &keys[place as usize]);
-            let places: Vec<_> = places.into_iter().map(Item::place).collect();
+            let places: Vec<_> = places.into_iter().map(|item| item.place).collect();
             prop_assert_eq!(places.len(), len);
             prop_assert!(places.is_sorted_by_key(|&place| (&keys[place as usize], place)));
         }

@@ -172,14 +172,12 @@ fn answer_one(
     current: i64,
 ) -> Result<RangeResult, MvccError> {
     let count = i64::from(cell.is_some());
-    let rows = match cell {
+    let rows = match cell.filter(|_| !query.count_only) {
+        None => RangeRows::none(),
         Some(Cell::Stored(row)) if query.keys_only => {
             RangeRows::one(Cell::Held(without_value(&shared.load(row)?)), true, None)
         }
-        Some(cell) if !query.count_only => {
-            RangeRows::one(cell, query.keys_only, pin.map(|pin| Source::new(shared, pin)))
-        }
-        _ => RangeRows::none(),
+        Some(cell) => RangeRows::one(cell, query.keys_only, pin.map(|pin| Source::new(shared, pin))),
     };
     Ok(RangeResult { revision: current, count, more: false, rows })
 }

@@ -136,7 +136,7 @@ impl Gathered {
         let order = sorted_places(self.entries.len(), &|place| self.entries[place as usize].key());
         let mut entries: Vec<Option<Entry>> = self.entries.into_iter().map(Some).collect();
         let in_order =
-            order.into_iter().map(|item| entries[item.place() as usize].take().expect("every place is there once"));
+            order.into_iter().map(|item| entries[item.place as usize].take().expect("every place is there once"));
         Tree::from_sorted(in_order)
     }
 }

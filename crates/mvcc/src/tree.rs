@@ -30,8 +30,9 @@ pub(crate) use leaf::{Bits, Leaf};
 const CAPACITY: usize = 64;
 /// A node with less takes from, or joins, a neighbour.
 const LEAST: usize = CAPACITY / 4;
-/// How full nodes are made when there is a choice: most of the way, with room for some inserts.
-const COMFORTABLE: usize = CAPACITY - CAPACITY / 8;
+/// How full nodes are made when there is a choice: most of the way, with room for some inserts. The entries of such a
+/// leaf take just under 2 KiB, a size that allocators have.
+const COMFORTABLE: usize = 51;
 /// Splits happen at most once per 16 inserts below, so 2^64 inserts make no higher tree.
 const HEIGHT_MAX: usize = 16;
 
@@ -157,8 +158,9 @@ impl Tree {
         next: impl FnOnce(Option<&Entry>) -> (Record, Row),
     ) -> Option<(Record, Row)> {
         let (leaf_id, path) = self.path_to(key);
+        let known = path.steps().last().map_or(0, |&(node, at)| self.branch(node).shared_below(at as usize));
         let leaf = self.leaf_mut(leaf_id);
-        match leaf.find(key).ok_or_else(|| leaf.lower_bound(key)) {
+        match leaf.find(key).map_or_else(|| leaf.search(key, known), Ok) {
             Ok(at) => {
                 let (record, row) = next(Some(&leaf.entries[at]));
                 let live_before = leaf.live.count();

@@ -1,7 +1,7 @@
 //! A branch: up to 64 children and the keys between them.
 
 use super::{CAPACITY, COMFORTABLE, Child, NodeId};
-use crate::heads::Heads;
+use crate::heads::{Heads, common_prefix_len};
 
 #[derive(Debug)]
 pub(super) struct Branch {
@@ -36,9 +36,17 @@ impl Branch {
     /// The place of the child that `key` belongs to.
     #[inline]
     pub(super) fn child_for(&self, key: &[u8]) -> usize {
-        match self.heads.search(key, |at| &self.separators[at]) {
+        match self.heads.search(key, 0, |at| &self.separators[at]) {
             Ok(at) => at + 1,
             Err(at) => at,
+        }
+    }
+
+    /// How many first bytes all keys of the child share for certain: those which the separators around it share.
+    pub(super) fn shared_below(&self, at: usize) -> usize {
+        match (at.checked_sub(1), self.separators.get(at)) {
+            (Some(left), Some(right)) => common_prefix_len(&self.separators[left], right),
+            _ => 0,
         }
     }
 

@@ -57,9 +57,10 @@ impl Leaf {
         Child { node, live: u64::from(self.live.count()), newest }
     }
 
+    /// Where `key` is or would go; `known` as in [`Heads::search`].
     #[inline]
-    pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        self.heads.search(key, |at| self.entries[at].key())
+    pub(super) fn search(&self, key: &[u8], known: usize) -> Result<usize, usize> {
+        self.heads.search(key, known, |at| self.entries[at].key())
     }
 
     /// The place of `key`, if it is here. Quicker than [`Leaf::search`].
@@ -71,7 +72,7 @@ impl Leaf {
 
     /// The place of the first entry that is not below `key`.
     pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
-        self.search(key).unwrap_or_else(|at| at)
+        self.search(key, 0).unwrap_or_else(|at| at)
     }
 
     pub(super) fn insert(&mut self, at: usize, entry: Entry) {

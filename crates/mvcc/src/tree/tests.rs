@@ -135,7 +135,7 @@ impl Tree {
                     assert!(low.is_none_or(|low| entry.key() >= low) && high.is_none_or(|high| entry.key() < high));
                     assert_eq!(leaf.live.get(at), entry.is_live());
                     assert_eq!(leaf.aged.get(at), entry.is_aged());
-                    assert_eq!(leaf.search(entry.key()), Ok(at));
+                    assert_eq!(leaf.search(entry.key(), 0), Ok(at));
                     assert_eq!(leaf.find(entry.key()), Some(at));
                 }
                 let newest = leaf.entries.iter().map(|entry| entry.row.main).max().unwrap_or(0);

@@ -1,0 +1,109 @@
+//! Single cases of range reads that random ones meet rarely.
+
+mod support;
+
+use mvcc::{MvccError, RangeQuery, SortOrder, SortTarget};
+use support::{Fixture, decoded};
+use types::{KeyRange, LeaseId};
+
+/// Three keys; `a` has an older version at revision 2.
+fn fixture(budget: usize) -> Fixture {
+    let mut fixture = Fixture::new(budget);
+    fixture.put(b"a", b"first");
+    fixture.put(b"b", b"z");
+    fixture.write(|txn| drop(txn.put(b"c", b"y", LeaseId(7))));
+    fixture.put(b"a", b"x");
+    fixture
+}
+
+fn keys(fixture: &Fixture, query: &RangeQuery) -> Vec<u8> {
+    let answer = fixture.view().range(query).expect("it can be read");
+    decoded(answer, 1).iter().map(|row| row.key()[0]).collect()
+}
+
+#[test]
+fn only_counting_returns_no_row_whatever_else_is_asked_for() {
+    for budget in [0, usize::MAX] {
+        let fixture = fixture(budget);
+        for range in [KeyRange::single("a"), KeyRange::all()] {
+            for revision in [0, 2] {
+                for keys_only in [false, true] {
+                    let query =
+                        RangeQuery { revision, keys_only, count_only: true, ..RangeQuery::current(range.clone()) };
+                    let answer = fixture.view().range(&query).expect("it can be read");
+                    let expected = if revision == 0 && !range.is_single() { 3 } else { 1 };
+                    assert_eq!((answer.count, answer.more, answer.rows.len()), (expected, false, 0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_only_keeps_numbers_and_lease() {
+    for budget in [0, usize::MAX] {
+        let query = RangeQuery { keys_only: true, ..RangeQuery::current(KeyRange::single("c")) };
+        let rows = decoded(fixture(budget).view().range(&query).expect("it can be read"), 1);
+        let meta = rows[0].meta();
+        assert_eq!((rows[0].value(), meta.mod_revision, meta.version, meta.lease), (&b""[..], 4, 1, LeaseId(7)));
+    }
+}
+
+/// etcd sorts what it has fetched, and without an order it fetches no more than the limit asks for.
+#[test]
+fn a_target_without_an_order_sorts_only_what_the_limit_fetched() {
+    let fixture = fixture(usize::MAX);
+    let all = RangeQuery { target: SortTarget::Value, limit: 1, ..RangeQuery::current(KeyRange::all()) };
+    assert_eq!(keys(&fixture, &all), b"a", "of a and b");
+    let ascending = RangeQuery { order: SortOrder::Ascend, ..all.clone() };
+    assert_eq!(keys(&fixture, &ascending), b"a");
+    let descending = RangeQuery { order: SortOrder::Descend, ..all.clone() };
+    assert_eq!(keys(&fixture, &descending), b"b");
+    let by_age = RangeQuery { target: SortTarget::ModRevision, limit: 1, ..all };
+    assert_eq!(keys(&fixture, &by_age), b"b", "of a and b, not c");
+    let oldest = RangeQuery { order: SortOrder::Ascend, ..by_age };
+    assert_eq!(keys(&fixture, &oldest), b"b");
+}
+
+#[test]
+fn a_negative_revision_is_the_current_one_outside_a_transaction() {
+    let mut fixture = fixture(usize::MAX);
+    let query = |revision| RangeQuery { revision, ..RangeQuery::current(KeyRange::all()) };
+    assert_eq!(keys(&fixture, &query(-5)), b"abc");
+    fixture.compact(3);
+    fixture.batch(|batch, _| {
+        let txn = batch.txn();
+        assert!(matches!(txn.range(&query(-5)), Err(MvccError::Compacted)));
+        assert!(matches!(txn.range(&query(2)), Err(MvccError::Compacted)));
+        assert!(matches!(txn.range(&query(6)), Err(MvccError::FutureRevision)));
+        assert_eq!(txn.range(&query(3)).expect("it can be read").count, 2);
+    });
+}
+
+#[test]
+fn pages_count_what_is_left_at_their_revision() {
+    let mut fixture = Fixture::new(usize::MAX);
+    for number in 0..500u32 {
+        fixture.put(format!("/k/{number:04}").as_bytes(), b"v");
+    }
+    let pinned = fixture.view().revision();
+    for number in (0..500u32).step_by(3) {
+        fixture.delete(format!("/k/{number:04}").as_bytes());
+        fixture.put(format!("/k/{number:04}x").as_bytes(), b"v");
+    }
+    let (mut start, mut seen) = (b"/k/".to_vec(), 0);
+    loop {
+        let range = KeyRange::from_wire(start.into(), "/k0".into());
+        let query = RangeQuery { revision: pinned, limit: 70, ..RangeQuery::current(range) };
+        let page = fixture.view().range(&query).expect("it can be read");
+        assert_eq!(page.count, 500 - seen);
+        seen += page.rows.len() as i64;
+        let more = page.more;
+        let rows = decoded(page, 1000);
+        start = [rows[rows.len() - 1].key(), b"\0"].concat();
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(seen, 500);
+}
