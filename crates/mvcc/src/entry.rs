@@ -1,5 +1,7 @@
 //! What the index knows of one key: its current version and where its older ones lie.
 
+use std::collections::VecDeque;
+
 use types::{Record, Revision, RowKey};
 
 /// One stored row: when it was written and how long it is. 16 bytes, for there is one per version of every key.
@@ -52,7 +54,7 @@ pub(crate) struct Entry {
 
 /// Older rows, oldest first, never empty.
 #[derive(Debug)]
-struct History(Vec<Row>);
+struct History(VecDeque<Row>);
 
 /// A put as it was found in an [`Entry`].
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +98,8 @@ impl Entry {
     pub(crate) fn supersede(&mut self, record: Record, row: Row) -> (Record, Row) {
         debug_assert!(row.revision() > self.row.revision(), "versions only get newer");
         match &mut self.history {
-            Some(history) => history.0.push(self.row),
-            None => self.history = Some(Box::new(History(vec![self.row]))),
+            Some(history) => history.0.push_back(self.row),
+            None => self.history = Some(Box::new(History(VecDeque::from([self.row])))),
         }
         (std::mem::replace(&mut self.record, record), std::mem::replace(&mut self.row, row))
     }

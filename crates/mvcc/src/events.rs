@@ -60,21 +60,54 @@ pub(crate) fn read(
         if bytes.is_empty() {
             return ControlFlow::Continue(()); // filler, see `restore`
         }
-        match Record::from_stored(bytes) {
-            Some(record) if range.contains(record.key()) => {
-                bytes_left = bytes_left.saturating_sub(bytes.len());
-                chunk.events.push((row, record));
-                ControlFlow::Continue(())
-            }
-            Some(_) => ControlFlow::Continue(()),
-            None => {
-                damaged = Some(row);
-                ControlFlow::Break(())
-            }
+        if stored_key(bytes).is_some_and(|key| !range.contains(key)) {
+            return ControlFlow::Continue(());
         }
+        let Some(record) = Record::from_stored(bytes) else {
+            damaged = Some(row);
+            return ControlFlow::Break(());
+        };
+        bytes_left = bytes_left.saturating_sub(bytes.len());
+        chunk.events.push((row, record));
+        ControlFlow::Continue(())
     })?;
     match damaged {
         Some(row) => Err(MvccError::Damaged { row }),
         None => Ok(chunk),
+    }
+}
+
+/// The key of a stored record, which is its first field, without making a record of it.
+fn stored_key(bytes: &[u8]) -> Option<&[u8]> {
+    const KEY: u8 = 1 << 3 | 2;
+    let (&KEY, mut rest) = bytes.split_first()? else { return None };
+    let (mut len, mut shift) = (0usize, 0);
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        len |= usize::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            return rest.get(..len);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::RecordMeta;
+
+    #[test]
+    fn the_key_is_found_without_decoding_the_rest() {
+        for len in [1, 5, 127, 128, 300, 20_000] {
+            let key = vec![b'k'; len];
+            let record = Record::put(&key, b"value", RecordMeta { version: 1, ..RecordMeta::default() });
+            assert_eq!(stored_key(record.as_bytes()), Some(key.as_slice()));
+            assert_eq!(stored_key(&record.as_bytes()[..len]), None);
+        }
+        assert_eq!(stored_key(b""), None);
+        assert_eq!(stored_key(&[0x0a; 40]), Some(&[0x0a; 10][..]));
+        assert_eq!(stored_key(&[0xff; 40]), None);
     }
 }

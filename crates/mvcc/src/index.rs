@@ -14,6 +14,10 @@ use crate::tree::{Child, Leaf, Tree, Visitor};
 /// Only so many compactions wait for their removal; more are joined with the last one.
 const PENDING_MAX: usize = 10;
 
+/// One batch evicts from no more nodes than that: a few milliseconds' work at worst. A batch writes much less than their
+/// entries hold, so later ones catch up.
+const EVICTION_NODES: usize = 2048;
+
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) tree: Tree,
@@ -115,14 +119,13 @@ impl Index {
         Ok(revision)
     }
 
-    /// Drops values, those not read lately first, until no more than `budget_bytes` are left. All rows must be in the
-    /// backend.
+    /// Drops values, those not read lately first, until no more than `budget_bytes` are left; or does a part of that, as
+    /// it keeps readers waiting. All rows must be in the backend.
     pub(crate) fn evict(&mut self, budget_bytes: usize) {
-        if self.value_bytes <= budget_bytes {
-            return;
-        }
-        // The first round may find everything referenced; the second finds nothing so.
-        for _ in 0..2 * u64::from(self.tree.node_count()) {
+        for _ in 0..EVICTION_NODES {
+            if self.value_bytes <= budget_bytes {
+                return;
+            }
             if self.hand >= self.tree.node_count() {
                 self.hand = 0;
             }
@@ -130,9 +133,6 @@ impl Index {
                 self.value_bytes -= leaf.evict_unreferenced();
             }
             self.hand += 1;
-            if self.value_bytes <= budget_bytes {
-                return;
-            }
         }
     }
 }
