@@ -22,6 +22,7 @@ use crate::serve::Ending;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    keep_pages_small();
     let clock = Arc::new(SystemClock::default());
     let surroundings = Surroundings {
         read_file: &config::read_file,
@@ -38,6 +39,12 @@ fn main() -> ExitCode {
             ExitCode::from(exit as u8)
         }
     }
+}
+
+/// The allocator asks for huge pages, of which an idle member uses a corner each. A system that cannot be told so only
+/// makes it larger.
+fn keep_pages_small() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// Whoever reads may have gone away; then there is nobody to tell.

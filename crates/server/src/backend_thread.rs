@@ -12,6 +12,10 @@ use crate::inbox::Inbox;
 use crate::shared::Board;
 use crate::wal_thread::ToWal;
 
+/// A commit writes some hundred kilobytes of its own, whatever it carries: with less than this waiting, it is put off ...
+const STAGED_BYTES_WORTHWHILE: usize = 256 << 10;
+/// ... for up to so many intervals. The log keeps everything meanwhile.
+const INTERVALS_MAX: u32 = 10;
 /// A commit is not put off once this much waits.
 const STAGED_BYTES_EAGER: usize = 16 << 20;
 /// Applying waits for the backend past this: memory is bounded even if the disk is slow.
@@ -113,9 +117,15 @@ impl BackendThread {
             state.thread_sleeps = true;
             self.bell.staged.wait(&mut state);
         }
-        // Others' changes join this commit until the interval is over or too much waits.
-        if !state.is_urgent && !self.board.is_stopped() {
+        // Others' changes join this commit until it is worth its while, or too much waits.
+        for _ in 0..INTERVALS_MAX {
+            if state.is_urgent || self.board.is_stopped() {
+                break;
+            }
             self.bell.staged.wait_for(&mut state, self.interval);
+            if self.backend.staged_bytes() >= STAGED_BYTES_WORTHWHILE {
+                break;
+            }
         }
         state.something_is_staged = false;
         state.is_urgent = false;
