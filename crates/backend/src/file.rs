@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use env::{Disk, DiskFile, OpenMode};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table as RedbTable, WriteTransaction};
@@ -36,7 +37,24 @@ pub(crate) type Writable<'t> = RedbTable<'t, &'static [u8], &'static [u8]>;
 pub(crate) struct File {
     path: PathBuf,
     storage: Storage,
-    database: Database,
+    /// There until it is dropped.
+    database: Option<Database>,
+    was_damaged: AtomicBool,
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if self.was_damaged.load(Ordering::Relaxed) {
+            self.storage.retire();
+        }
+        // Closing in order writes, and so meets damage that nothing has met before. Whoever opens the file next
+        // is told of it.
+        let database = self.database.take();
+        let _ = contained(move || {
+            drop(database);
+            Ok(())
+        });
+    }
 }
 
 impl File {
@@ -75,9 +93,18 @@ impl File {
         let mut builder = Database::builder();
         builder.set_cache_size(options.cache_size_bytes);
         match contained(|| Ok(builder.create_with_backend(storage.clone())?)) {
-            Ok(database) => Ok(File { path: path.to_owned(), storage, database }),
+            Ok(database) => Ok(File {
+                path: path.to_owned(),
+                storage,
+                database: Some(database),
+                was_damaged: AtomicBool::default(),
+            }),
             Err(error) => Err(explain(path, &storage, error)),
         }
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is taken only when dropped")
     }
 
     fn initialize(&self) -> Result<(), redb::Error> {
@@ -93,7 +120,7 @@ impl File {
     }
 
     fn read_format(&self) -> Result<Option<u64>, redb::Error> {
-        let table = match self.database.begin_read()?.open_table(FILE) {
+        let table = match self.database().begin_read()?.open_table(FILE) {
             Err(redb::TableError::TableDoesNotExist(_) | redb::TableError::TableTypeMismatch { .. }) => {
                 return Ok(None);
             }
@@ -108,7 +135,7 @@ impl File {
     }
 
     fn begin_read(self: &Arc<Self>) -> Result<ReadView, redb::Error> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database().begin_read()?;
         let meta = transaction.open_table(Table::Meta.definition())?;
         let index = Index(read_u64(&meta, CONSISTENT_INDEX_KEY)?.unwrap_or_default());
         let term = Term(read_u64(&meta, TERM_KEY)?.unwrap_or_default());
@@ -121,7 +148,7 @@ impl File {
     /// Begins a transaction that will be durable when its commit returns. The allocator's state is saved with it,
     /// so that opening after a crash need not walk the file (`docs/backend.md` has what that costs).
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
+        let mut transaction = self.database().begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
         Ok(transaction)
@@ -154,9 +181,13 @@ impl File {
         Ok(Written { row_count, removed })
     }
 
-    /// What an error of the engine means to the caller.
+    /// What an error of the engine means to the caller. A file that is damaged is not written to in closing.
     pub(crate) fn explain(&self, error: redb::Error) -> BackendError {
-        explain(&self.path, &self.storage, error)
+        let error = explain(&self.path, &self.storage, error);
+        if matches!(error, BackendError::Damaged { .. }) {
+            self.was_damaged.store(true, Ordering::Relaxed);
+        }
+        error
     }
 
     /// See [`Storage::retire`].

@@ -109,7 +109,7 @@ impl ReadView {
     pub(crate) fn rows_within(&self, bounds: (Bound<RowKey>, Bound<RowKey>)) -> Result<Rows<'_>, redb::Error> {
         let (from, to) = (bounds.0.map(RowKey::encode), bounds.1.map(RowKey::encode));
         let range = (from.as_ref().map(AsRef::as_ref), to.as_ref().map(AsRef::as_ref));
-        contained(|| Ok(Rows(ReadableTable::range::<&[u8]>(&self.rows, range)?)))
+        contained(|| Ok(Rows { range: ReadableTable::range::<&[u8]>(&self.rows, range)?, last: None }))
     }
 
     pub(crate) fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
@@ -132,16 +132,22 @@ impl ReadView {
     }
 }
 
-/// Rows in ascending order, each checked.
-pub(crate) struct Rows<'a>(redb::Range<'a, &'static [u8], &'static [u8]>);
+/// Rows in ascending order, each checked: redb does not mind a page that stands in another's place.
+pub(crate) struct Rows<'a> {
+    range: redb::Range<'a, &'static [u8], &'static [u8]>,
+    last: Option<RowKey>,
+}
 
 impl<'a> Rows<'a> {
     pub(crate) fn next(&mut self) -> Result<Option<StoredRow<'a>>, redb::Error> {
         contained(|| {
-            let Some((key, sealed)) = self.0.next().transpose()? else { return Ok(None) };
+            let Some((key, sealed)) = self.range.next().transpose()? else { return Ok(None) };
             let row = RowKey::decode(key.value())
                 .map_err(|_| damaged(format_args!("{} is not a row key", key.value().escape_ascii())))?;
             unseal_row(row, sealed.value())?;
+            if let Some(last) = self.last.replace(row).filter(|last| *last >= row) {
+                return Err(damaged(format_args!("row {} stands behind row {}", row.revision, last.revision)));
+            }
             Ok(Some(StoredRow { row, sealed }))
         })
     }
