@@ -10,6 +10,11 @@ pub enum Difference {
     /// A sort order or target outside its enum: etcd 3.5 crashes on the target and ignores the order; 3.6 and Quorate
     /// answer "invalid sort option".
     InvalidSortOption,
+    /// Fields that came with 3.6 and later are set: `HashKVResponse.hash_revision`, `StatusResponse` from number 11 on.
+    NewerFields,
+    /// A watch that starts at the compacted revision itself, with previous pairs: etcd leaves the pair before that
+    /// revision out, Quorate may still have it.
+    PreviousPairAtCompaction,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
     NoAutoCompaction,
 }

@@ -1,6 +1,6 @@
 //! Makes answers of two servers comparable.
 
-use api::etcdserverpb::range_request::{SortOrder, SortTarget};
+use api::etcdserverpb::range_request::SortTarget;
 use api::etcdserverpb::{
     AlarmResponse, CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
     LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse, RangeRequest, RangeResponse,
@@ -68,8 +68,6 @@ pub(super) fn settle_ties(request: &RangeRequest, response: &mut RangeResponse) 
     if by == SortTarget::Key {
         return;
     }
-    // Without an order the cut comes before the sort.
-    let cut_in_a_tie = response.more && request.sort_order() != SortOrder::None;
     let values_gone = request.keys_only && by == SortTarget::Value;
     let tied = |a: &KeyValue, b: &KeyValue| match by {
         SortTarget::Key => false,
@@ -81,7 +79,7 @@ pub(super) fn settle_ties(request: &RangeRequest, response: &mut RangeResponse) 
     let mut groups = response.kvs.chunk_by_mut(tied).peekable();
     while let Some(group) = groups.next() {
         match groups.peek() {
-            None if cut_in_a_tie || (response.more && values_gone) => group.fill(KeyValue::default()),
+            None if response.more => group.fill(KeyValue::default()),
             _ => group.sort_by(|a, b| a.key.cmp(&b.key)),
         }
     }
@@ -89,6 +87,8 @@ pub(super) fn settle_ties(request: &RangeRequest, response: &mut RangeResponse) 
 
 #[cfg(test)]
 mod tests {
+    use api::etcdserverpb::range_request::SortOrder;
+
     use super::*;
 
     fn pair(key: &'static str, version: i64) -> KeyValue {

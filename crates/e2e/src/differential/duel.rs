@@ -15,7 +15,7 @@ use testkit::grpc::{Client, Code, RawRequest, Status, Stream};
 
 use super::answer::{Answer, Identity, settle_ties};
 use super::generator::{Generator, World};
-use super::history::{History, Interest};
+use super::history::{Expected, History, Interest};
 use super::step::{Step, WatchKind};
 use super::watches::WatchStream;
 use crate::request::{watch_cancel, watch_create, watch_range};
@@ -86,7 +86,7 @@ struct LiveWatch {
     id: i64,
     interest: Interest,
     /// What it must see and was not compared yet.
-    expected: VecDeque<api::mvccpb::Event>,
+    expected: VecDeque<Expected>,
 }
 
 /// Two servers, the reference first.
@@ -111,8 +111,8 @@ pub async fn run_duel(reference: &Member, candidate: &Member, seed: u64, request
         if last.len() == SHOWN_STEPS {
             last.pop_front();
         }
-        last.push_back(format!("{number}: {step:?}"));
         let mut outcome = duel.step(&step).await;
+        last.push_back(step);
         if outcome.is_ok() && (number % STEPS_BETWEEN_WATCH_CHECKS == 0 || number == requests) {
             outcome = duel.check_watches().await;
         }
@@ -121,14 +121,14 @@ pub async fn run_duel(reference: &Member, candidate: &Member, seed: u64, request
     Ok(())
 }
 
-fn report(seed: u64, number: u64, last: &VecDeque<String>) -> String {
-    let steps = last.iter().map(|step| short(step)).collect::<Vec<_>>().join("\n  ");
+fn report(seed: u64, number: u64, last: &VecDeque<Step>) -> String {
+    let steps = last.iter().map(|step| short(&format!("{step:?}"))).collect::<Vec<_>>().join("\n  ");
     format!("a difference with E2E_DIFF_SEED={seed} at request {number}; the last requests:\n  {steps}")
 }
 
 /// Long values say little.
 fn short(text: &str) -> String {
-    match text.char_indices().nth(1500) {
+    match text.char_indices().nth(1000) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
@@ -183,7 +183,9 @@ impl Duel {
                 self.unary::<AlarmResponse>("/etcdserverpb.Maintenance/Alarm", &request, |_| ()).await?;
             }
             Step::HashKv(request) => {
-                self.unary::<HashKvResponse>("/etcdserverpb.Maintenance/HashKV", request, |_| ()).await?;
+                // See Difference::NewerFields.
+                let settle = |answer: &mut HashKvResponse| answer.hash_revision = 0;
+                self.unary("/etcdserverpb.Maintenance/HashKV", request, settle).await?;
             }
             Step::Truncated { path, body } => self.truncated(path, body).await?,
             Step::WatchCreate(create) => self.create_watch(create).await?,
@@ -370,10 +372,11 @@ impl Duel {
                     let event =
                         event.with_context(|| format!("{name}, {:?} watch {}: {expected:?}", watch.kind, watch.id))?;
                     ensure!(
-                        event == expected,
-                        "{name}, {:?} watch {}: expected {}\n got {}",
+                        expected.is(&event),
+                        "{name}, {:?} watch {} of {:?}:\n expected {}\n got {}",
                         watch.kind,
                         watch.id,
+                        watch.interest,
                         short(&format!("{expected:?}")),
                         short(&format!("{event:?}")),
                     );
@@ -396,8 +399,17 @@ fn same<T: PartialEq + Debug>(reference: &T, candidate: &T) -> Result<()> {
     if reference == candidate {
         return Ok(());
     }
-    let [reference, candidate] = [reference, candidate].map(|answer| short(&format!("{answer:?}")));
+    let [reference, candidate] = [reference, candidate].map(|answer| format!("{answer:?}"));
+    let common = reference.bytes().zip(candidate.bytes()).take_while(|(a, b)| a == b).count();
+    let [reference, candidate] = [reference, candidate].map(|answer| around(&answer, common));
     bail!("the answers differ\n reference: {reference}\n candidate: {candidate}")
+}
+
+/// A piece of `text` from a little before `at`.
+fn around(text: &str, at: usize) -> String {
+    let from = (at.saturating_sub(300)..=at).find(|&from| text.is_char_boundary(from)).unwrap_or(0);
+    let dots = if from > 0 { "..." } else { "" };
+    format!("{dots}{}", short(&text[from..]))
 }
 
 /// Fails if the servers agree in that they are gone.

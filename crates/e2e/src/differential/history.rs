@@ -27,6 +27,20 @@ pub(super) fn revision_of(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
+/// An event that a watch must see.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    event: Event,
+    /// See [`crate::Difference::PreviousPairAtCompaction`].
+    may_lack_previous: bool,
+}
+
+impl Expected {
+    pub(super) fn is(&self, event: &Event) -> bool {
+        *event == self.event || (self.may_lack_previous && *event == Event { prev_kv: None, ..self.event.clone() })
+    }
+}
+
 /// What a watch has asked to see.
 #[derive(Clone, Debug)]
 pub(super) struct Interest {
@@ -49,7 +63,7 @@ impl Interest {
     }
 
     /// The event as the watch must see it; `None` if it must not.
-    pub(super) fn sees(&self, event: &Event) -> Option<Event> {
+    pub(super) fn sees(&self, event: &Event) -> Option<Expected> {
         let revision = revision_of(event);
         let filtered = self.create.filters.contains(&match event.r#type() {
             EventType::Put => 0,
@@ -58,9 +72,10 @@ impl Interest {
         if revision < self.start || filtered || !self.covers(event) {
             return None;
         }
+        let prev_kv = event.prev_kv.clone().filter(|_| self.create.prev_kv);
         // The pair before is read one revision earlier, which may be compacted.
-        let prev_kv = event.prev_kv.clone().filter(|_| self.create.prev_kv && revision > self.compacted);
-        Some(Event { prev_kv, ..event.clone() })
+        let may_lack_previous = revision <= self.compacted;
+        Some(Expected { event: Event { prev_kv, ..event.clone() }, may_lack_previous })
     }
 
     fn covers(&self, event: &Event) -> bool {
