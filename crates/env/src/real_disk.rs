@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, flock};
+use rustix::fs::{Access, Advice, FallocateFlags, FlockOperation, access, fadvise, fallocate, flock};
 use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskFile, Entry, OpenMode};
@@ -105,6 +105,23 @@ pub struct DirectoryLock {
 }
 
 impl DirectoryLock {
+    /// Whether `dir`, which need not exist yet, can be made and locked as far as permissions go. Makes nothing.
+    ///
+    /// # Errors
+    /// What making or locking it would fail with.
+    pub fn check(dir: &Path) -> io::Result<()> {
+        for dir in dir.ancestors() {
+            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            match fs::metadata(dir) {
+                Ok(found) if !found.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+                Ok(_) => return Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the lock through `name` inside `dir`; `None` if another process holds it.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use mvcc::StoreOptions;
 use types::{EntryKind, HardState, Index, LogEntry, MemberId, Term};
 use wal::{Wal, WalError, WalMeta, WalOptions};
 
-use crate::layout::Layout;
+use crate::layout::{Layout, Place};
 use crate::settings::Settings;
 use crate::shared::{COMPATIBLE_VERSION, Identity};
 
@@ -26,16 +26,16 @@ use crate::shared::{COMPATIBLE_VERSION, Identity};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(
-        "{path} holds data of etcd itself; Quorate does not read it yet (a migration will come with quorateutl). \
-         Choose another --data-dir"
+        "{flag} {path} holds data of etcd itself, which Quorate does not read; `quorateutl migrate` will convert it \
+         once it is there. Choose another directory"
     )]
-    EtcdData { path: PathBuf },
+    EtcdData { flag: &'static str, path: PathBuf },
     #[error("--data-dir {path} holds files that are not Quorate's ({names}); choose an empty directory")]
     ForeignData { path: PathBuf, names: String },
-    #[error("--data-dir {path} is in use by another process")]
-    Locked { path: PathBuf },
-    #[error("--data-dir {path}: {source}")]
-    Directory { path: PathBuf, source: io::Error },
+    #[error("{flag} {path} is in use by another process")]
+    Locked { flag: &'static str, path: PathBuf },
+    #[error("{flag} {path}: {source}")]
+    Directory { flag: &'static str, path: PathBuf, source: io::Error },
     #[error("{log} is missing, but {state} reflects the log up to {applied}; restore the log, or move both away")]
     LogMissing { log: PathBuf, state: PathBuf, applied: Index },
     #[error(
@@ -43,6 +43,8 @@ pub enum StartError {
          from the same copy"
     )]
     Gap { log: PathBuf, state: PathBuf, first: Index, needed: Index },
+    #[error("{log} and {state} do not belong together ({what}); restore both from the same copy")]
+    Mismatch { log: PathBuf, state: PathBuf, what: String },
     #[error(transparent)]
     Log(#[from] WalError),
     #[error(transparent)]
@@ -78,6 +80,14 @@ const KEPT_ENTRIES_BYTES_MAX: usize = 16 << 20;
 /// If the directories cannot be read.
 pub fn holds_data(settings: &Settings, disk: &dyn Disk) -> Result<bool, StartError> {
     let layout = Layout::new(&settings.data_dir, settings.wal_dir.as_deref());
+    for Place { flag, path } in layout.places() {
+        match disk.list(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StartError::Directory { flag, path, source });
+            }
+            _ => {}
+        }
+    }
     Ok(Wal::exists(disk, &layout.wal)? || Backend::exists(disk, &layout.state)?)
 }
 
@@ -86,8 +96,10 @@ pub fn holds_data(settings: &Settings, disk: &dyn Disk) -> Result<bool, StartErr
 /// # Errors
 /// [`StartError`]; each says what to do.
 pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box<dyn Rng>) -> Result<Core, StartError> {
-    let backend = Backend::open(disk.clone(), &layout.state, backend::Options::default())?;
-    let applied = backend.applied();
+    let open_state = || Backend::open(disk.clone(), &layout.state, backend::Options::default());
+    // One that is missing is made only once the log is known to hold everything.
+    let found = Backend::exists(disk.as_ref(), &layout.state)?.then(open_state).transpose()?;
+    let applied = found.as_ref().map(Backend::applied).unwrap_or_default();
     let wal_options = WalOptions { segment_size_bytes: settings.wal_segment_size_bytes };
     if !Wal::exists(disk.as_ref(), &layout.wal)? {
         if applied.0 > Index(0) {
@@ -106,8 +118,10 @@ pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box
         let (log, state) = (layout.wal.clone(), layout.state.clone());
         return Err(StartError::Gap { log, state, first: recovered.first, needed });
     }
+    let backend = found.map_or_else(open_state, Ok)?;
     let WalMeta { cluster, member } = recovered.meta;
     let machine = Machine::restore(backend.clone(), machine_options(settings))?;
+    require_same_member(layout, &wal, member, &machine, applied)?;
     let (mut hard_state, mut entries) = (recovered.hard_state, recovered.entries);
     if applied.0 == Index(0) && entries.is_empty() {
         (hard_state, entries) = first_entries(settings, member);
@@ -119,6 +133,35 @@ pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box
     let driver = Driver::new(driver_config(settings, member), restored, rng)?;
     let identity = Identity { cluster_id: cluster, member_id: member, version: COMPATIBLE_VERSION };
     Ok(Core { identity, driver, wal, machine, backend })
+}
+
+/// Checks that the log is that of the member whose state it is to continue.
+fn require_same_member(
+    layout: &Layout,
+    wal: &Wal,
+    member: MemberId,
+    machine: &Machine,
+    applied: (Index, Term),
+) -> Result<(), StartError> {
+    let (index, term) = applied;
+    if index == Index(0) {
+        return Ok(());
+    }
+    let mismatch = |what| StartError::Mismatch { log: layout.wal.clone(), state: layout.state.clone(), what };
+    let membership = machine.shared().membership();
+    if membership.member(member).is_none() && !membership.is_removed(member) {
+        return Err(mismatch(format!("the log is of member {member}, which the state does not know")));
+    }
+    if index < wal.first() {
+        return Ok(());
+    }
+    match wal.read(index, index.next(), 0)?.first() {
+        Some(entry) if entry.term != term => {
+            let what = format!("entry {index} has term {} in the log, {} in the state", entry.term.0, term.0);
+            Err(mismatch(what))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn new_cluster_ids(settings: &Settings) -> WalMeta {

@@ -5,6 +5,7 @@
 //!   lock                held by the running process
 //!   wal/                the log (docs/wal.md), unless --wal-dir names another place
 //!   state.redb          the backend (docs/backend.md)
+//! <wal dir>/            0700, if it is a place of its own: the log, and a lock too
 //! ```
 
 use std::io;
@@ -18,6 +19,13 @@ pub struct Layout {
     pub root: PathBuf,
     pub wal: PathBuf,
     pub state: PathBuf,
+    wal_is_apart: bool,
+}
+
+/// A directory that the operator chose.
+pub(crate) struct Place {
+    pub(crate) flag: &'static str,
+    pub(crate) path: PathBuf,
 }
 
 /// The name of the file that is locked while a process uses the directory.
@@ -30,29 +38,25 @@ impl Layout {
             root: data_dir.to_owned(),
             wal: wal_dir.map_or_else(|| data_dir.join("wal"), Path::to_owned),
             state: data_dir.join("state.redb"),
+            wal_is_apart: wal_dir.is_some_and(|dir| dir != data_dir),
         }
     }
 
-    /// Makes the data directory, and its name durable: everything in it would be lost with the name.
+    /// The directories that the operator chose, the data directory first.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let mut places = vec![Place { flag: "--data-dir", path: self.root.clone() }];
+        if self.wal_is_apart {
+            places.push(Place { flag: "--wal-dir", path: self.wal.clone() });
+        }
+        places
+    }
+
+    /// See [`Place::create`].
     ///
     /// # Errors
     /// What the disk says.
     pub fn create_root(&self, disk: &dyn Disk) -> io::Result<()> {
-        let missing = self.root.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && disk.list(dir).is_err());
-        let missing = missing.collect::<Vec<_>>();
-        disk.create_dir_all(&self.root)?;
-        for dir in missing {
-            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
-    }
-
-    /// Whether etcd's own data lies in the directory.
-    pub fn holds_etcd_data(&self, disk: &dyn Disk) -> bool {
-        ["member/snap", "member/wal"]
-            .iter()
-            .any(|dir| disk.list(&self.root.join(dir)).is_ok_and(|found| !found.is_empty()))
+        create(disk, &self.root)
     }
 
     /// Names in the directory that are neither ours nor harmless; empty if the directory is new or our own.
@@ -65,4 +69,39 @@ impl Layout {
         let harmless = |name: &str| name == "lost+found" || name == "wal" || name.starts_with('.');
         entries.into_iter().map(|entry| entry.name).filter(|name| !harmless(name)).collect()
     }
+}
+
+impl Place {
+    /// Makes the directory, and its name durable: everything in it would be lost with the name.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn create(&self, disk: &dyn Disk) -> io::Result<()> {
+        create(disk, &self.path)
+    }
+
+    /// Whether etcd's own data lies in the directory, as a whole or the log alone.
+    pub(crate) fn holds_etcd_data(&self, disk: &dyn Disk) -> bool {
+        let names = |dir: &Path| disk.list(dir).unwrap_or_default();
+        let whole = ["member/snap", "member/wal"].iter().any(|dir| !names(&self.path.join(dir)).is_empty());
+        whole || names(&self.path).iter().any(|entry| is_etcd_log(&entry.name))
+    }
+}
+
+/// Whether a file is called as etcd calls those of its log: `<sequence>-<index>.wal`.
+fn is_etcd_log(name: &str) -> bool {
+    let is_number = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let numbers = name.strip_suffix(".wal").and_then(|stem| stem.split_once('-'));
+    numbers.is_some_and(|(sequence, index)| is_number(sequence) && is_number(index))
+}
+
+fn create(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && disk.list(dir).is_err());
+    let missing = missing.collect::<Vec<_>>();
+    disk.create_dir_all(dir)?;
+    for dir in missing {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }

@@ -20,6 +20,7 @@
 mod apply_thread;
 mod backend_thread;
 mod boot;
+mod claim;
 mod consensus_thread;
 mod error;
 mod fate;

@@ -43,8 +43,11 @@ pub(crate) struct Mailbox<T> {
     arrived: Notify,
 }
 
+/// What goes to one worker.
+type Post<T> = (Arc<Mailbox<T>>, Vec<Letter<T>>);
+
 /// Answers on their way out, gathered so that each worker is woken once.
-pub(crate) struct Outgoing<T>(Vec<(Arc<Mailbox<T>>, Vec<Letter<T>>)>);
+pub(crate) struct Outgoing<T>(Vec<Post<T>>);
 
 impl<T> Default for Outgoing<T> {
     fn default() -> Self {

@@ -7,19 +7,20 @@ use std::time::Duration;
 use api::etcdserverpb::internal_raft_request::Request;
 use api::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use backend::Backend;
-use env::{Clock, DirectoryLock, Disk, Rng};
+use env::{Clock, Disk, Rng};
 use machine::Shared;
 use watch::{EventLog, LogLimits};
 
 use crate::apply_thread::{ApplyThread, ToApply};
 use crate::backend_thread::{BackendThread, CommitBell};
 use crate::boot::{Core, StartError, boot};
+use crate::claim::{Claim, claim_directories};
 use crate::consensus_thread::{ConsensusThread, Proposal, ToConsensus, Waiters};
 use crate::fate::Fate;
 use crate::handle::Handle;
 use crate::housekeeping::{Chores, CompactionThread, LeaseThread};
 use crate::inbox::Inbox;
-use crate::layout::{LOCK_FILE, Layout};
+use crate::layout::Layout;
 use crate::request_id::{RequestIds, encode};
 use crate::settings::Settings;
 use crate::shared::{Board, Identity};
@@ -50,7 +51,7 @@ pub struct Member {
     bell: Arc<CommitBell>,
     chores: Arc<Chores>,
     threads: Threads,
-    _lock: DirectoryLock,
+    _claim: Claim,
 }
 
 #[derive(Default)]
@@ -95,9 +96,9 @@ impl Member {
     pub fn start(settings: Settings, world: World) -> Result<Member, StartError> {
         let World { disk, clock, rng } = world;
         let layout = Layout::new(&settings.data_dir, settings.wal_dir.as_deref());
-        let lock = claim_directory(disk.as_ref(), &layout)?;
+        let claim = claim_directories(disk.as_ref(), &layout)?;
         let core = boot(&disk, &layout, &settings, rng)?;
-        spawn(core, settings, clock, lock)
+        spawn(core, settings, clock, claim)
     }
 
     /// Waits until this member has a leader, its attributes are published and the cluster has a version.
@@ -192,22 +193,7 @@ impl Member {
 const CLUSTER_VERSION: &str = "3.5.0";
 const READY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-fn claim_directory(disk: &dyn Disk, layout: &Layout) -> Result<DirectoryLock, StartError> {
-    let path = || layout.root.clone();
-    if layout.holds_etcd_data(disk) {
-        return Err(StartError::EtcdData { path: path() });
-    }
-    let foreign = layout.foreign_names(disk);
-    if !foreign.is_empty() {
-        return Err(StartError::ForeignData { path: path(), names: foreign.join(", ") });
-    }
-    let directory = |source| StartError::Directory { path: path(), source };
-    layout.create_root(disk).map_err(directory)?;
-    let lock = DirectoryLock::acquire(&layout.root, LOCK_FILE).map_err(directory)?;
-    lock.ok_or_else(|| StartError::Locked { path: path() })
-}
-
-fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryLock) -> Result<Member, StartError> {
+fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) -> Result<Member, StartError> {
     let Core { identity, driver, wal, machine, backend } = core;
     let board = Arc::new(Board::default());
     let fate = Arc::new(Fate::new(board.clone()));
@@ -230,7 +216,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         board: board.clone(),
         fate: fate.clone(),
     };
-    threads.wal = Some(thread("wal", move || wal_thread.run())?);
+    threads.wal = Some(thread("wal", &fate, move || wal_thread.run())?);
     let backend_thread = BackendThread {
         backend: backend.clone(),
         bell: bell.clone(),
@@ -240,7 +226,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         interval: settings.backend_batch_interval,
         catchup_entries: settings.catchup_entries,
     };
-    threads.backend = Some(thread("backend", move || backend_thread.run())?);
+    threads.backend = Some(thread("backend", &fate, move || backend_thread.run())?);
     let apply_thread = ApplyThread {
         machine,
         backend: backend.clone(),
@@ -255,7 +241,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         clock: clock.clone(),
         election_timeout: settings.election_timeout,
     };
-    threads.apply = Some(thread("apply", move || apply_thread.run())?);
+    threads.apply = Some(thread("apply", &fate, move || apply_thread.run())?);
     let compaction_thread = CompactionThread {
         shared: shared.clone(),
         backend: backend.clone(),
@@ -266,7 +252,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         sleep_interval: settings.compaction_sleep_interval,
         finished,
     };
-    threads.chores.push(thread("compaction", move || compaction_thread.run())?);
+    threads.chores.push(thread("compaction", &fate, move || compaction_thread.run())?);
     let lease_thread = LeaseThread {
         shared: shared.clone(),
         chores: chores.clone(),
@@ -274,7 +260,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         clock: clock.clone(),
         ids: ids.clone(),
     };
-    threads.chores.push(thread("lease", move || lease_thread.run())?);
+    threads.chores.push(thread("lease", &fate, move || lease_thread.run())?);
     let consensus_thread = ConsensusThread {
         driver,
         inbox: to_consensus.clone(),
@@ -287,7 +273,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         tick_interval: settings.heartbeat_interval,
         status_changed,
     };
-    threads.consensus = Some(thread("consensus", move || consensus_thread.run())?);
+    threads.consensus = Some(thread("consensus", &fate, move || consensus_thread.run())?);
     let inner = Inner {
         identity,
         settings,
@@ -302,11 +288,34 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, lock: DirectoryL
         status,
         compaction_finished,
     };
-    Ok(Member { inner: Arc::new(inner), apply: to_apply, wal: to_wal, bell, chores, threads, _lock: lock })
+    Ok(Member { inner: Arc::new(inner), apply: to_apply, wal: to_wal, bell, chores, threads, _claim: claim })
 }
 
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+/// Runs `run` on a thread of its own. Should it panic, the member stops: the others would wait for it for ever.
+fn thread(
+    name: &'static str,
+    fate: &Arc<Fate>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let guard = StopOnPanic { name, fate: fate.clone() };
+    let run = move || {
+        let _guard = guard;
+        run();
+    };
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(StartError::Thread)
+}
+
+struct StopOnPanic {
+    name: &'static str,
+    fate: Arc<Fate>,
+}
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fate.fail(format!("the {} thread panicked", self.name));
+        }
+    }
 }
 
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
@@ -314,5 +323,19 @@ fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
         if thread.join().is_err() {
             tracing::error!("a thread of the member panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_stops_the_member() {
+        let fate = Arc::new(Fate::new(Arc::new(Board::default())));
+        let thread = thread("apply", &fate, || panic!("on purpose")).unwrap();
+        assert!(thread.join().is_err());
+        assert!(fate.wait_stopped(Duration::ZERO));
+        assert_eq!(fate.failure().unwrap(), "the apply thread panicked");
     }
 }

@@ -17,7 +17,7 @@ pub enum WalError {
     NoSpace { path: PathBuf, source: io::Error },
 
     /// The disk failed. The log refuses every later call; the member must stop.
-    #[error("cannot {doing} {}", path.display())]
+    #[error("cannot {doing} {}: {source}", path.display())]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
 
     /// What lies on the disk is not what was made durable there. The member must not start.
