@@ -23,6 +23,9 @@ const LEASE_INTERVAL: Duration = Duration::from_millis(500);
 const LEASES_PER_LOOK_MAX: usize = 500;
 const CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 
+/// How long removal waits before it looks again whether old rows are still being read.
+const PINNED_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What is to be done, as the apply thread sees it.
 #[derive(Default)]
 pub(crate) struct Chores {
@@ -103,7 +106,8 @@ impl CompactionThread {
                     self.backend.stage(staged);
                     self.bell.ring(&self.backend, &self.fate);
                 }
-                PruneStep::Waiting => {}
+                // An answer that is still being sent needs old rows; it may be with a slow client.
+                PruneStep::Waiting => drop(self.fate.wait_stopped(PINNED_RETRY_INTERVAL)),
                 PruneStep::Finished => break,
             }
             if self.chores.state.lock().stopping {
