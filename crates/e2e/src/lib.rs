@@ -32,5 +32,5 @@ pub use difference::Difference;
 pub use member::Member;
 pub use process::Process;
 pub use run::{run, run_unlimited};
-pub use target::Target;
+pub use target::{Target, cached};
 pub use watch::{Watch, shown};

@@ -63,7 +63,17 @@ pub(crate) fn etcd_program(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-pub(crate) fn workspace_root() -> PathBuf {
+/// A file that a script puts under `.cache`.
+///
+/// # Errors
+/// If it is not there, with the command that puts it there.
+pub fn cached(file: &str, command: &str) -> Result<PathBuf> {
+    let path = workspace_root().join(".cache").join(file);
+    ensure!(path.exists(), "{} is missing: run `{command}`", path.display());
+    Ok(path)
+}
+
+fn workspace_root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     root.expect("the crate lies two levels below the workspace root").to_path_buf()
 }

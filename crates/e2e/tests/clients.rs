@@ -1,42 +1,47 @@
-//! Real client libraries, each with a program that does what its users do: `ci/get-clients` builds them.
+//! Client libraries that people use, against both servers: small programs in `clients/`, which check for themselves.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Member, Target, on_both_targets};
+use e2e::{Member, Target, cached, on_both_targets};
 use tokio::process::Command;
+use tokio::time::timeout;
 
-/// Longer than the slowest of them takes, by far.
+/// No client takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(50);
 
-fn workspace(path: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two levels up is the workspace");
-    root.join(path)
-}
-
-async fn runs(program: &str, arguments: &[String]) -> Result<()> {
-    let program = workspace(program);
-    ensure!(program.is_file(), "{} is missing: run ci/get-clients", program.display());
-    // The Python client's generated code predates today's protobuf runtime; this is its documented way out.
-    let mut command = Command::new(&program);
-    command.args(arguments).env("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python").kill_on_drop(true);
-    let output = tokio::time::timeout(LIMIT, command.output()).await.context("it hangs")??;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {said}", program.display());
+/// Runs `program` and expects success.
+async fn succeeds(program: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().with_context(|| program.display().to_string())?;
+    let output = timeout(LIMIT, child.wait_with_output()).await.context("the client goes on and on")??;
+    ensure!(
+        output.status.success(),
+        "{}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
 async fn python_etcd3(target: Target) -> Result<()> {
+    let python = cached("python-client/bin/python", "ci/get-python-client")?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/check.py");
     let member = Member::start(target).await?;
-    let script = workspace("clients/python/check.py").display().to_string();
-    let (host, port) = (member.address().ip().to_string(), member.address().port().to_string());
-    runs(".cache/python/bin/python", &[script, host, port]).await
+    let SocketAddr::V4(address) = member.address() else { unreachable!("members listen on 127.0.0.0/8") };
+    let script = script.to_str().context("the path is text")?;
+    succeeds(&python, &[script, &address.ip().to_string(), &address.port().to_string()]).await
 }
 
 async fn rust_etcd_client(target: Target) -> Result<()> {
+    let program = cached("rust-client/debug/check", "ci/get-rust-client")?;
     let member = Member::start(target).await?;
-    runs(".cache/rust/debug/check-etcd-client", &[member.address().to_string()]).await
+    succeeds(&program, &[&member.address().to_string()]).await
 }
 
 on_both_targets!(python_etcd3, rust_etcd_client);
