@@ -49,5 +49,5 @@ pub(crate) async fn fill(endpoint: SocketAddr, keys: u64, value_size: usize) -> 
 /// A permutation of `0..keys`, far from order.
 fn scatter(number: u64, keys: u64) -> u64 {
     const PRIME: u64 = 2_654_435_761;
-    if keys % PRIME == 0 { number } else { (u128::from(number) * u128::from(PRIME) % u128::from(keys)) as u64 }
+    if keys.is_multiple_of(PRIME) { number } else { (u128::from(number) * u128::from(PRIME) % u128::from(keys)) as u64 }
 }

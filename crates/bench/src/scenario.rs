@@ -76,11 +76,10 @@ impl Turn<'_> {
         let server = self.server().await?;
         let (pid, address) = (server.pid(), server.address());
         let duration = Duration::from_secs_f64(self.size.seconds);
-        let mut before = Usage::default();
-        let seen = fan_out(address, WATCHERS, duration, || Ok(before = Usage::of(pid)?)).await?;
-        self.streamed("watch fan-out, 1,000 watchers", "us CPU/event", &seen, Usage::of(pid)?.since(&before));
-        let renewed = keep_alive(address, WATCHERS, duration, || Ok(before = Usage::of(pid)?)).await?;
-        self.streamed("lease keepalive, 1,000 streams", "us CPU/op", &renewed, Usage::of(pid)?.since(&before));
+        let (seen, used) = fan_out(address, pid, WATCHERS, duration).await?;
+        self.streamed("watch fan-out, 1,000 watchers", "us CPU/event", &seen, used);
+        let (renewed, used) = keep_alive(address, pid, WATCHERS, duration).await?;
+        self.streamed("lease keepalive, 1,000 streams", "us CPU/op", &renewed, used);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
 use crate::load::histogram;
+use crate::measure::Usage;
 use crate::workload::{PUT, encode};
 
 const CONNECTIONS: usize = 100;
@@ -28,17 +29,17 @@ pub(crate) struct Streamed {
     pub(crate) latencies: Histogram<u64>,
 }
 
-/// Opens `watchers` watches of one key, each on a stream of its own, calls `ready`, then puts the key for `duration`,
-/// waiting after each put until every watcher has seen it.
+/// Opens `watchers` watches of one key, each on a stream of its own, then puts the key for `duration`, waiting after
+/// each put until every watcher has seen it. Also returns what process `pid` used meanwhile.
 ///
 /// # Errors
 /// If the server refuses, or a watcher's stream ends.
 pub(crate) async fn fan_out(
     endpoint: SocketAddr,
+    pid: u32,
     watchers: usize,
     duration: Duration,
-    ready: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<Streamed> {
+) -> anyhow::Result<(Streamed, Usage)> {
     let key = Bytes::from_static(b"watched");
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS.min(watchers) {
@@ -59,7 +60,7 @@ pub(crate) async fn fan_out(
             }
         });
     }
-    ready()?;
+    let before = Usage::of(pid)?;
     let writer = Client::connect(endpoint).await?;
     let value = Bytes::from(vec![b'v'; 256]);
     let put = encode(&PutRequest { key, value, ..Default::default() });
@@ -75,19 +76,20 @@ pub(crate) async fn fan_out(
         }
         latencies.saturating_record(sent.elapsed().as_nanos() as u64);
     }
-    Ok(Streamed { count: seen.get(), elapsed: start.elapsed(), latencies })
+    Ok((Streamed { count: seen.get(), elapsed: start.elapsed(), latencies }, Usage::of(pid)?.since(&before)))
 }
 
-/// Keeps `leases` leases alive as fast as answers come, each on a stream of its own, for `duration`.
+/// Keeps `leases` leases alive as fast as answers come, each on a stream of its own, for `duration`. Also returns what
+/// process `pid` used meanwhile.
 ///
 /// # Errors
 /// If the server refuses, or a lease is lost.
 pub(crate) async fn keep_alive(
     endpoint: SocketAddr,
+    pid: u32,
     leases: usize,
     duration: Duration,
-    ready: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<Streamed> {
+) -> anyhow::Result<(Streamed, Usage)> {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS.min(leases) {
         clients.push(Client::connect(endpoint).await?);
@@ -98,7 +100,7 @@ pub(crate) async fn keep_alive(
         let lease = client.lease_grant(LeaseGrantRequest { ttl: 600, id: 0 }).await?;
         streams.push((client.lease_keep_alive().await?, lease.id));
     }
-    ready()?;
+    let before = Usage::of(pid)?;
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for (mut stream, id) in streams {
@@ -118,5 +120,5 @@ pub(crate) async fn keep_alive(
     while let Some(task) = tasks.join_next().await {
         latencies.add(task??)?;
     }
-    Ok(Streamed { count: latencies.len(), elapsed: start.elapsed(), latencies })
+    Ok((Streamed { count: latencies.len(), elapsed: start.elapsed(), latencies }, Usage::of(pid)?.since(&before)))
 }

@@ -108,7 +108,8 @@ fn start_and_serve(settings: &config::Settings, clock: Arc<SystemClock>) -> Resu
     }
     let identity = member.identity();
     tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
-    serve::serve(member, listeners, &settings::front_end(settings), clock)
+    let clock: Arc<dyn Clock> = clock;
+    serve::serve(member, listeners, &settings::front_end(settings), &clock)
 }
 
 /// An error with its causes, in one line.

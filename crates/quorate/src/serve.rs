@@ -40,7 +40,7 @@ pub(crate) fn serve(
     member: Member,
     listeners: Listeners,
     settings: &Settings,
-    clock: Arc<dyn Clock>,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Ending, String> {
     let start = |error: io::Error| format!("cannot start a thread: {error}");
     let mut workers = Vec::new();
@@ -55,7 +55,9 @@ pub(crate) fn serve(
         workers.push(worker);
         to_workers.push(send);
     }
-    let ended = accept_until_end(&member, listeners, to_workers).map_err(start);
+    let ended = accept_until_end(&member, listeners, &to_workers).map_err(start);
+    // Workers end when no connections can come any more.
+    drop(to_workers);
     let stopped = member.stop();
     join(workers);
     match (ended?, stopped) {
@@ -66,12 +68,12 @@ pub(crate) fn serve(
 }
 
 /// Hands connections to the workers in turn. Returns the signal that ended it; `None` if the member ended by itself.
-fn accept_until_end(member: &Member, listeners: Listeners, workers: Vec<Sender<Accepted>>) -> io::Result<Option<i32>> {
+fn accept_until_end(member: &Member, listeners: Listeners, workers: &[Sender<Accepted>]) -> io::Result<Option<i32>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let turn = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     runtime.block_on(async {
         for listener in listeners.tcp {
-            let (workers, turn) = (workers.clone(), turn.clone());
+            let (workers, turn) = (workers.to_vec(), turn.clone());
             let listener = TcpListener::from_std(listener)?;
             tokio::spawn(async move {
                 loop {
@@ -82,7 +84,7 @@ fn accept_until_end(member: &Member, listeners: Listeners, workers: Vec<Sender<A
             });
         }
         for listener in listeners.unix {
-            let (workers, turn) = (workers.clone(), turn.clone());
+            let (workers, turn) = (workers.to_vec(), turn.clone());
             tokio::spawn(accept_unix(listener, workers, turn));
         }
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

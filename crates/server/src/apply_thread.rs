@@ -7,7 +7,7 @@ use backend::Backend;
 use consensus::VoterChange;
 use env::Clock;
 use machine::{Applied, Machine, MachineError};
-use types::{Index, LogEntry};
+use types::{Index, LogEntry, MemberId};
 use watch::EventLog;
 
 use crate::backend_thread::CommitBell;
@@ -32,6 +32,7 @@ pub(crate) enum ToApply {
 }
 
 pub(crate) struct ApplyThread {
+    pub(crate) member_id: MemberId,
     pub(crate) machine: Machine,
     pub(crate) backend: Backend,
     pub(crate) inbox: Arc<Inbox<ToApply>>,
@@ -92,6 +93,9 @@ impl ApplyThread {
         for change in applied.voter_changes.drain(..) {
             self.consensus.send(ToConsensus::ConfChanged(to_consensus(change)));
         }
+        if std::mem::take(&mut applied.membership_changed) {
+            self.note_membership();
+        }
         if std::mem::take(&mut applied.compacted) {
             self.events.compact(self.machine.shared().view().compacted());
             self.chores.compaction_is_due();
@@ -103,6 +107,12 @@ impl ApplyThread {
             }
         }
         Ok(())
+    }
+
+    /// Requests ask for it all the time, so it is not looked up each time.
+    pub(crate) fn note_membership(&self) {
+        let membership = self.machine.shared().membership();
+        self.board.set_is_learner(membership.member(self.member_id).is_some_and(|me| me.is_learner));
     }
 
     fn lead(&self, leading: bool) {

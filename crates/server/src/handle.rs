@@ -68,8 +68,7 @@ impl Handle {
 
     /// Whether this member follows without a vote. With one member, never.
     pub fn is_learner(&self) -> bool {
-        let membership = self.state().membership();
-        membership.member(self.identity().member_id).is_some_and(|me| me.is_learner)
+        self.0.member.board.is_learner()
     }
 
     pub fn event_log(&self) -> &Arc<EventLog> {

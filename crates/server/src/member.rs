@@ -228,6 +228,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     };
     threads.backend = Some(thread("backend", &fate, move || backend_thread.run())?);
     let apply_thread = ApplyThread {
+        member_id: identity.member_id,
         machine,
         backend: backend.clone(),
         inbox: to_apply.clone(),
@@ -241,6 +242,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         clock: clock.clone(),
         election_timeout: settings.election_timeout,
     };
+    apply_thread.note_membership();
     threads.apply = Some(thread("apply", &fate, move || apply_thread.run())?);
     let compaction_thread = CompactionThread {
         shared: shared.clone(),

@@ -30,6 +30,7 @@ pub(crate) struct Board {
     sole_since: AtomicU64,
     // apply
     applied: AtomicU64,
+    is_learner: AtomicBool,
     // wal and backend
     wal_is_full: AtomicBool,
     backend_is_full: AtomicBool,
@@ -73,6 +74,14 @@ impl Board {
 
     pub(crate) fn commit(&self) -> Index {
         Index(self.commit.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_is_learner(&self, is_learner: bool) {
+        self.is_learner.store(is_learner, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_applied(&self, index: Index) {
