@@ -6,6 +6,7 @@
 //!
 //! - [`Target`] says which program, [`Member`] is a running one, [`on_both_targets!`] makes the tests.
 //! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
+//! - [`Ground`] is a place for a member whose surroundings, flags and files the test chooses.
 //! - [`differential`] compares both programs on random requests.
 //!
 //! Tests here use real time, files and sockets; that is what they are about.
@@ -20,6 +21,7 @@ mod address;
 mod check;
 mod ctl_script;
 mod difference;
+mod ground;
 mod member;
 mod process;
 mod run;
@@ -29,6 +31,7 @@ mod watch;
 pub use check::{fails, holds_within, revision};
 pub use ctl_script::run_ctl_script;
 pub use difference::Difference;
+pub use ground::{Ended, Ground, ended};
 pub use member::Member;
 pub use process::Process;
 pub use run::{run, run_unlimited};
