@@ -39,11 +39,7 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// At least five heartbeats.
     pub election_timeout: Duration,
-    pub initial_election_tick_advance: bool,
     pub pre_vote: bool,
-    pub strict_reconfig_check: bool,
-    /// Applied entries before the raft log is cut; at least 1.
-    pub snapshot_count: u64,
     /// Entries left in the log when it is cut.
     pub snapshot_catchup_entries: u64,
 
@@ -55,8 +51,6 @@ pub struct Settings {
     /// `None`: no limit.
     pub quota_backend_bytes: Option<u64>,
     pub backend_batch_interval: Duration,
-    /// At least 1.
-    pub backend_batch_limit: usize,
     /// How much memory may hold current values.
     pub value_memory_budget_bytes: usize,
     /// Revisions removed in one go; at least 1.
@@ -70,7 +64,6 @@ pub struct Settings {
     /// Zero: a client may take for ever to answer a ping.
     pub grpc_keepalive_timeout: Duration,
     pub socket_reuse_port: bool,
-    pub socket_reuse_address: bool,
 
     /// At least 100 ms.
     pub watch_progress_notify_interval: Duration,
@@ -102,9 +95,7 @@ const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_RECOMMENDED_MAX_BYTES: u64 = 8 << 30;
 const REQUEST_RECOMMENDED_MAX_BYTES: usize = 10 << 20;
 const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
-const BATCH_LIMIT_DEFAULT: usize = 10_000;
 const COMPACTION_BATCH_DEFAULT: usize = 1_000;
-const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_MIN: Duration = Duration::from_millis(100);
 const UNARY_WARNING_DEFAULT: Duration = Duration::from_millis(300);
@@ -139,10 +130,7 @@ impl Settings {
             },
             heartbeat_interval: Duration::from_millis(written.uint("heartbeat-interval")),
             election_timeout: Duration::from_millis(written.uint("election-timeout")),
-            initial_election_tick_advance: written.bool("initial-election-tick-advance"),
             pre_vote: written.bool("pre-vote"),
-            strict_reconfig_check: written.bool("strict-reconfig-check"),
-            snapshot_count: or_default(written.uint("snapshot-count"), SNAPSHOT_COUNT_DEFAULT),
             snapshot_catchup_entries: written.uint("snapshot-catchup-entries"),
             max_txn_ops: size(written.uint("max-txn-ops")),
             max_request_bytes: size(written.uint("max-request-bytes")),
@@ -152,7 +140,6 @@ impl Settings {
                 bytes => u64::try_from(bytes).ok(),
             },
             backend_batch_interval: or_default(time(written, "backend-batch-interval"), BATCH_INTERVAL_DEFAULT),
-            backend_batch_limit: or_default(count(written, "backend-batch-limit"), BATCH_LIMIT_DEFAULT),
             value_memory_budget_bytes: value_memory(written, surroundings),
             compaction_batch_limit: or_default(count(written, "compaction-batch-limit"), COMPACTION_BATCH_DEFAULT),
             compaction_sleep_interval: time(written, "compaction-sleep-interval"),
@@ -160,7 +147,6 @@ impl Settings {
             grpc_keepalive_interval: time(written, "grpc-keepalive-interval"),
             grpc_keepalive_timeout: time(written, "grpc-keepalive-timeout"),
             socket_reuse_port: written.bool("socket-reuse-port"),
-            socket_reuse_address: written.bool("socket-reuse-address"),
             watch_progress_notify_interval: or_default(
                 time(written, "watch-progress-notify-interval"),
                 PROGRESS_DEFAULT,

@@ -36,6 +36,9 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         compaction_sleep_interval: from.compaction_sleep_interval,
         quota_bytes: from.quota_backend_bytes,
         lease_checkpoints: from.lease_checkpoint,
+        lease_checkpoints_persist: from.lease_checkpoint_persist,
+        warning_apply_duration: from.warning_apply_duration,
+        warning_request_duration: from.warning_unary_request_duration,
         wal_segment_size_bytes: WAL_SEGMENT_BYTES,
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct ApplyThread {
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Applying for longer is logged.
+    pub(crate) warning_duration: Duration,
     /// Leases live this much longer when leadership begins: their clients could not reach a leader meanwhile.
     pub(crate) election_timeout: Duration,
 }
@@ -81,7 +83,13 @@ impl ApplyThread {
         applied: &mut Applied,
         outgoing: &mut Outgoing<Answer>,
     ) -> Result<(), MachineError> {
-        self.machine.apply(entries, self.clock.now(), applied)?;
+        let start = self.clock.now();
+        self.machine.apply(entries, start, applied)?;
+        let took = self.clock.now().since(start);
+        if took > self.warning_duration {
+            let entries = entries.len();
+            tracing::warn!(?took, "expected-duration" = ?self.warning_duration, entries, "apply request took too long");
+        }
         if let Some(last) = entries.last() {
             self.board.set_applied(last.index);
         }

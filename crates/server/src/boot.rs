@@ -186,7 +186,7 @@ fn machine_options(settings: &Settings) -> MachineOptions {
     MachineOptions {
         store: StoreOptions { value_budget_bytes: settings.value_budget_bytes },
         lessor: LessorOptions { ttl_min, checkpoint_interval },
-        persist_checkpoints: settings.lease_checkpoints,
+        persist_checkpoints: settings.lease_checkpoints_persist,
         ..MachineOptions::default()
     }
 }

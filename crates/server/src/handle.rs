@@ -107,8 +107,24 @@ impl Handle {
         self.0.member.clock.now()
     }
 
+    /// Awaits the answer to a request and logs it if that takes too long.
+    pub(crate) async fn timed<T>(&self, what: &'static str, answer: impl Future<Output = T>) -> T {
+        let start = self.now();
+        let answer = answer.await;
+        let (took, expected) = (self.now().since(start), self.0.member.settings.warning_request_duration);
+        if took > expected {
+            tracing::warn!(?took, "expected-duration" = ?expected, request = what, "request took too long");
+        }
+        answer
+    }
+
     /// Puts a request through the log and returns its result.
     pub(crate) async fn propose(&self, request: Request) -> Result<Reply, Error> {
+        let what = name(&request);
+        self.timed(what, self.propose_untimed(request)).await
+    }
+
+    async fn propose_untimed(&self, request: Request) -> Result<Reply, Error> {
         let member = &self.0.member;
         self.check_running()?;
         if member.board.commit().0.saturating_sub(member.board.applied().0) > UNAPPLIED_MAX {
@@ -181,6 +197,19 @@ impl Handle {
 
     fn timeout_turns(&self) -> u64 {
         (self.limits().request_timeout.as_millis() / CLOCK_TURN.as_millis()) as u64
+    }
+}
+
+/// What the log calls a request; never its contents.
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Put(_) => "put",
+        Request::DeleteRange(_) => "delete range",
+        Request::Txn(_) => "txn",
+        Request::Compaction(_) => "compaction",
+        Request::LeaseGrant(_) => "lease grant",
+        Request::LeaseRevoke(_) => "lease revoke",
+        _ => "other",
     }
 }
 

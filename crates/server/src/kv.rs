@@ -17,10 +17,13 @@ impl Handle {
     /// [`Error`].
     pub async fn range(&self, request: RangeRequest) -> Result<Reply, Error> {
         validate::check_range(&request)?;
-        if !request.serializable {
-            self.linearizable().await?;
-        }
-        self.range_applied(request).await
+        let answer = async {
+            if !request.serializable {
+                self.linearizable().await?;
+            }
+            self.range_applied(request).await
+        };
+        self.timed("range", answer).await
     }
 
     async fn range_applied(&self, request: RangeRequest) -> Result<Reply, Error> {

@@ -240,6 +240,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         board: board.clone(),
         fate: fate.clone(),
         clock: clock.clone(),
+        warning_duration: settings.warning_apply_duration,
         election_timeout: settings.election_timeout,
     };
     apply_thread.note_membership();

@@ -28,6 +28,12 @@ pub struct Settings {
     /// Database size past which writes are refused; `None` for no limit.
     pub quota_bytes: Option<u64>,
     pub lease_checkpoints: bool,
+    /// Store them too, so that they survive a restart.
+    pub lease_checkpoints_persist: bool,
+    /// Applying a batch for longer is logged.
+    pub warning_apply_duration: Duration,
+    /// A request that takes longer is logged.
+    pub warning_request_duration: Duration,
     pub wal_segment_size_bytes: u64,
 }
 
@@ -72,6 +78,9 @@ impl Settings {
             compaction_sleep_interval: Duration::from_millis(10),
             quota_bytes: Some(2 << 30),
             lease_checkpoints: false,
+            lease_checkpoints_persist: false,
+            warning_apply_duration: Duration::from_millis(100),
+            warning_request_duration: Duration::from_millis(300),
             wal_segment_size_bytes: 64 << 20,
         }
     }

@@ -242,7 +242,6 @@ fn zero_and_negative_values_have_etcds_meaning() {
     .settings;
     assert_eq!(settings.data_dir, PathBuf::from("a.quorate"));
     assert_eq!(settings.quota_backend_bytes, None);
-    assert_eq!(settings.snapshot_count, 10_000);
     assert_eq!(settings.watch_progress_notify_interval, Duration::from_millis(100));
     assert_eq!(settings.warning_unary_request_duration, Duration::from_millis(300));
     assert_eq!(settings.grpc_keepalive_interval, Duration::ZERO);

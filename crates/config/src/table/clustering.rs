@@ -18,7 +18,8 @@ pub(super) static CLUSTERING: &[Flag] = &[
     Flag::new("advertise-client-urls", Urls, "http://localhost:2379",
         "The client URLs of this member that clients are told; required if --listen-client-urls is set"),
     Flag::new("strict-reconfig-check", Bool, "true",
-        "Refuse membership changes that would cost the quorum"),
+        "Refuse membership changes that would cost the quorum")
+        .no_meaning("membership changes come with clusters of several members"),
     Flag::new("pre-vote", Bool, "true",
         "Ask whether an election can be won before calling it"),
     Flag::new("auto-compaction-retention", Text, "0",

@@ -13,7 +13,8 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("wal-dir", Text, "",
         "A directory of its own for the write-ahead log; empty means inside the data directory"),
     Flag::new("snapshot-count", Uint, "10000",
-        "How many applied entries the raft log may grow by before it is cut"),
+        "How many applied entries the raft log may grow by before it is cut")
+        .no_meaning("the log is let go of as the backend's commits make it unneeded, without snapshots"),
     Flag::new("snapshot-catchup-entries", Uint, "5000",
         "How many entries are left in the raft log for slow followers when it is cut").of("3.6+"),
     Flag::new("heartbeat-interval", Uint, "100",
@@ -21,7 +22,8 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("election-timeout", Uint, "1000",
         "Milliseconds without a leader before an election; at least 5 heartbeats, at most 50000"),
     Flag::new("initial-election-tick-advance", Bool, "true",
-        "Shorten the first wait for an election after a start"),
+        "Shorten the first wait for an election after a start")
+        .no_meaning("a cluster of one elects itself without waiting"),
     Flag::new("listen-peer-urls", Urls, "http://localhost:2380",
         "Where other members connect to"),
     Flag::new("listen-client-urls", Urls, "http://localhost:2379",
@@ -47,7 +49,8 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("backend-batch-interval", Duration, "0s",
         "The longest time between two commits of the backend; 0 means 100ms"),
     Flag::new("backend-batch-limit", Int, "0",
-        "The most changes in one commit of the backend; 0 means 10000"),
+        "The most changes in one commit of the backend; 0 means 10000")
+        .no_meaning("commits are off the path of requests and bounded by bytes"),
     Flag::new("max-txn-ops", Uint, "128",
         "The most operations in one transaction"),
     Flag::new("max-request-bytes", Uint, "1572864",
@@ -66,7 +69,8 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("socket-reuse-port", Bool, "false",
         "Set SO_REUSEPORT on listeners").at(&["socket-options.reuse-port"]),
     Flag::new("socket-reuse-address", Bool, "false",
-        "Set SO_REUSEADDR on listeners").at(&["socket-options.reuse-address"]),
+        "Set SO_REUSEADDR on listeners").at(&["socket-options.reuse-address"])
+        .no_meaning("it is always set, so that a restart need not wait for old connections"),
     Flag::new("raft-read-timeout", Duration, "5s",
         "How long a read from a peer may take").not_in_file()
         .refused("connections between members come with clusters of several members"),
