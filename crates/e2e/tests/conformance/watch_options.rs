@@ -3,7 +3,7 @@
 use anyhow::Result;
 use api::etcdserverpb::WatchCreateRequest;
 use api::etcdserverpb::watch_create_request::FilterType;
-use e2e::request::{compact, delete, op_delete, op_put, put, txn, watch, watch_range};
+use e2e::request::{compact, delete, op_delete, op_put, op_txn, put, txn, watch, watch_range};
 use e2e::{Member, Target, Watch, shown};
 
 async fn prev_kv_is_the_pair_before_the_revision(target: Target) -> Result<()> {
@@ -22,6 +22,25 @@ async fn prev_kv_is_the_pair_before_the_revision(target: Target) -> Result<()> {
         assert_eq!(events[2].prev_kv, events[1].kv);
         assert_eq!(events[3].prev_kv, None, "nor has a creation after a deletion");
     }
+    Ok(())
+}
+
+/// Which a transaction can do to one key, see `txn_validation`.
+async fn prev_kv_of_a_key_put_and_deleted_at_once_is_the_one_before_both(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let create = WatchCreateRequest { prev_kv: true, ..watch("a") };
+    let mut stream = Watch::start(&member, create).await?;
+    let both = || txn([op_txn(txn([op_put("a", "1")])), op_txn(txn([op_delete("a")]))]);
+    member.txn(both()).await?;
+    member.put(put("a", "0")).await?;
+    member.txn(both()).await?;
+    let events = stream.events(5).await?;
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| (shown(event), event.prev_kv.as_ref().map_or(0, |previous| previous.mod_revision)))
+        .collect();
+    let expected = [("PUT a=1@2", 0), ("DELETE a@2", 0), ("PUT a=0@3", 0), ("PUT a=1@4", 3), ("DELETE a@4", 3)];
+    assert_eq!(seen, expected.map(|(event, previous)| (event.to_owned(), previous)));
     Ok(())
 }
 
@@ -106,6 +125,7 @@ async fn fragments_split_what_is_too_large_for_one_message(target: Target) -> Re
 e2e::on_both_targets!(
     prev_kv_is_the_pair_before_the_revision,
     prev_kv_is_left_out_where_it_was_compacted,
+    prev_kv_of_a_key_put_and_deleted_at_once_is_the_one_before_both,
     filters_drop_their_kind,
     filters_apply_to_history_too,
     unknown_filters_drop_nothing,

@@ -1,0 +1,8 @@
+//! Bugs that etcd really had, as black-box tests. Each test names the issues and pull requests of etcd-io/etcd it is
+//! about; what holds for one member is here.
+#![allow(clippy::unwrap_used, reason = "a failed expectation fails the test")]
+
+mod crash;
+mod overload;
+mod versions;
+mod watchers;
