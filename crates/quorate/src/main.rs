@@ -3,6 +3,7 @@
 //! Reads the settings, binds the listeners, starts the member, serves until a signal or a failure ends it. Nothing is
 //! written to disk before everything that can be refused has been.
 
+mod descriptors;
 mod listeners;
 mod serve;
 mod settings;
@@ -98,6 +99,7 @@ fn start_and_serve(settings: &config::Settings, clock: Arc<SystemClock>) -> Resu
         // Only a member without data founds a cluster; one that has data ignores these flags.
         settings.bootstrap().map_err(|problem| problem.error().to_owned())?;
     }
+    let connections_max = descriptors::connections_max().map_err(|error| error.to_string())?;
     let listeners = Listeners::bind(settings).map_err(|error| error.to_string())?;
     settings::note_open_directory(&settings.data_dir);
     let world = World { disk: Arc::new(RealDisk), clock: clock.clone(), rng: Box::new(SystemRng::default()) };
@@ -109,7 +111,7 @@ fn start_and_serve(settings: &config::Settings, clock: Arc<SystemClock>) -> Resu
     let identity = member.identity();
     tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
     let clock: Arc<dyn Clock> = clock;
-    serve::serve(member, listeners, &settings::front_end(settings), &clock)
+    serve::serve(member, listeners, connections_max, &settings::front_end(settings), &clock)
 }
 
 /// An error with its causes, in one line.

@@ -1,8 +1,8 @@
 //! Network workers and the acceptor that feeds them, until something ends the member.
 
 use std::io;
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use server::{Door, Member};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::listeners::Listeners;
@@ -22,8 +23,15 @@ pub(crate) enum Ending {
     Failed(String),
 }
 
-/// A connection on its way to its worker, not yet known to any runtime.
-enum Accepted {
+/// A connection on its way to its worker.
+struct Accepted {
+    stream: Stream,
+    /// Given back when the connection ends.
+    place: OwnedSemaphorePermit,
+}
+
+/// Not yet known to any runtime.
+enum Stream {
     Tcp(std::net::TcpStream, std::net::SocketAddr),
     Unix(std::os::unix::net::UnixStream),
 }
@@ -39,6 +47,7 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) fn serve(
     member: Member,
     listeners: Listeners,
+    connections_max: usize,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
 ) -> Result<Ending, String> {
@@ -55,9 +64,10 @@ pub(crate) fn serve(
         workers.push(worker);
         to_workers.push(send);
     }
-    let ended = accept_until_end(&member, listeners, &to_workers).map_err(start);
+    let acceptor = Arc::new(Acceptor::new(to_workers, connections_max));
+    let ended = accept_until_end(&member, listeners, &acceptor).map_err(start);
     // Workers end when no connections can come any more.
-    drop(to_workers);
+    drop(acceptor);
     let stopped = member.stop();
     join(workers);
     match (ended?, stopped) {
@@ -68,24 +78,31 @@ pub(crate) fn serve(
 }
 
 /// Hands connections to the workers in turn. Returns the signal that ended it; `None` if the member ended by itself.
-fn accept_until_end(member: &Member, listeners: Listeners, workers: &[Sender<Accepted>]) -> io::Result<Option<i32>> {
+fn accept_until_end(member: &Member, listeners: Listeners, acceptor: &Arc<Acceptor>) -> io::Result<Option<i32>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let turn = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     runtime.block_on(async {
         for listener in listeners.tcp {
-            let (workers, turn) = (workers.to_vec(), turn.clone());
-            let listener = TcpListener::from_std(listener)?;
+            let (listener, acceptor) = (TcpListener::from_std(listener)?, acceptor.clone());
             tokio::spawn(async move {
                 loop {
+                    let place = acceptor.place().await;
                     let accepted = listener.accept().await;
-                    let accepted = accepted.and_then(|(stream, peer)| Ok(Accepted::Tcp(stream.into_std()?, peer)));
-                    pass_on(accepted, &workers, &turn).await;
+                    let stream = accepted.and_then(|(stream, peer)| Ok(Stream::Tcp(stream.into_std()?, peer)));
+                    acceptor.pass_on(stream, place).await;
                 }
             });
         }
         for listener in listeners.unix {
-            let (workers, turn) = (workers.to_vec(), turn.clone());
-            tokio::spawn(accept_unix(listener, workers, turn));
+            let (listener, acceptor) = (tokio::net::UnixListener::from_std(listener)?, acceptor.clone());
+            tokio::spawn(async move {
+                loop {
+                    let place = acceptor.place().await;
+                    let accepted = listener.accept().await;
+                    acceptor
+                        .pass_on(accepted.and_then(|(stream, _)| Ok(Stream::Unix(stream.into_std()?))), place)
+                        .await;
+                }
+            });
         }
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stopped = member.door();
@@ -97,32 +114,44 @@ fn accept_until_end(member: &Member, listeners: Listeners, workers: &[Sender<Acc
     })
 }
 
-async fn accept_unix(
-    listener: UnixListener,
+/// What the listeners share.
+struct Acceptor {
     workers: Vec<Sender<Accepted>>,
-    turn: Arc<std::sync::atomic::AtomicUsize>,
-) {
-    let listener = match tokio::net::UnixListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "cannot listen on a unix socket"),
-    };
-    loop {
-        let accepted = listener.accept().await.and_then(|(stream, _)| Ok(Accepted::Unix(stream.into_std()?)));
-        pass_on(accepted, &workers, &turn).await;
-    }
+    turn: AtomicUsize,
+    places: Arc<Semaphore>,
+    is_full: AtomicBool,
 }
 
-async fn pass_on(accepted: io::Result<Accepted>, workers: &[Sender<Accepted>], turn: &std::sync::atomic::AtomicUsize) {
-    match accepted {
-        Ok(accepted) => {
-            let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            // An error means that the worker has ended, and with it the member.
-            let _ = workers[turn % workers.len()].send(accepted).await;
+impl Acceptor {
+    fn new(workers: Vec<Sender<Accepted>>, connections_max: usize) -> Acceptor {
+        let places = Arc::new(Semaphore::new(connections_max));
+        Acceptor { workers, turn: AtomicUsize::new(0), places, is_full: AtomicBool::new(false) }
+    }
+
+    /// Waits until one more connection may be open. Those that come meanwhile wait with the system.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            self.is_full.store(false, Ordering::Relaxed);
+            return place;
         }
-        Err(error) => {
-            // Out of file descriptors, most likely: those that are open must be served first.
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
+        if !self.is_full.swap(true, Ordering::Relaxed) {
+            tracing::warn!("as many connections are open as the limit of open files allows; new ones wait");
+        }
+        self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    async fn pass_on(&self, stream: io::Result<Stream>, place: OwnedSemaphorePermit) {
+        match stream {
+            Ok(stream) => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                // An error means that the worker has ended, and with it the member.
+                let _ = self.workers[turn % self.workers.len()].send(Accepted { stream, place }).await;
+            }
+            Err(error) => {
+                // The whole system is out of descriptors, or of memory.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
+            }
         }
     }
 }
@@ -135,18 +164,21 @@ fn work(door: &Door, settings: Settings, clock: Arc<dyn Clock>, mut connections:
     };
     LocalSet::new().block_on(&runtime, async {
         let worker = Worker::start(door.open(), settings, clock);
-        while let Some(accepted) = connections.recv().await {
+        while let Some(Accepted { stream, place }) = connections.recv().await {
             let worker = worker.clone();
-            match accepted {
-                Accepted::Tcp(stream, peer) => match TcpStream::from_std(stream) {
-                    Ok(stream) => drop(tokio::task::spawn_local(worker.serve_tcp(stream, peer))),
-                    Err(error) => tracing::debug!(%error, "connection lost before it began"),
-                },
-                Accepted::Unix(stream) => match UnixStream::from_std(stream) {
-                    Ok(stream) => drop(tokio::task::spawn_local(worker.serve(stream, "unix"))),
-                    Err(error) => tracing::debug!(%error, "connection lost before it began"),
-                },
-            }
+            tokio::task::spawn_local(async move {
+                let _place = place;
+                match stream {
+                    Stream::Tcp(stream, peer) => match TcpStream::from_std(stream) {
+                        Ok(stream) => worker.serve_tcp(stream, peer).await,
+                        Err(error) => tracing::debug!(%error, "connection lost before it began"),
+                    },
+                    Stream::Unix(stream) => match UnixStream::from_std(stream) {
+                        Ok(stream) => worker.serve(stream, "unix").await,
+                        Err(error) => tracing::debug!(%error, "connection lost before it began"),
+                    },
+                }
+            });
         }
         // The acceptor has ended: the member stops, and calls under way get a moment to finish.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, worker.drained()).await;

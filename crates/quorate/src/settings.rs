@@ -8,6 +8,8 @@ use server::{Limits, Settings};
 
 /// Log segments; not a setting, because nothing is gained by another size.
 const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// What the log adds to the largest request, by far.
+const WAL_OVERHEAD_BYTES: u64 = 1 << 20;
 
 pub(crate) fn member(from: &config::Settings) -> Settings {
     let request_timeout = std::time::Duration::from_secs(5) + 2 * from.election_timeout;
@@ -39,8 +41,13 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         lease_checkpoints_persist: from.lease_checkpoint_persist,
         warning_apply_duration: from.warning_apply_duration,
         warning_request_duration: from.warning_unary_request_duration,
-        wal_segment_size_bytes: WAL_SEGMENT_BYTES,
+        wal_segment_size_bytes: wal_segment_size_bytes(from.max_request_bytes),
     }
+}
+
+/// Every request must fit into one segment.
+fn wal_segment_size_bytes(max_request_bytes: usize) -> u64 {
+    (max_request_bytes as u64 + WAL_OVERHEAD_BYTES).next_multiple_of(WAL_SEGMENT_BYTES)
 }
 
 pub(crate) fn front_end(from: &config::Settings) -> grpc::Settings {
