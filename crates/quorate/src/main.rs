@@ -97,7 +97,7 @@ fn start_and_serve(settings: &config::Settings, clock: Arc<SystemClock>) -> Resu
     let member_settings = settings::member(settings);
     if !server::holds_data(&member_settings, &RealDisk).map_err(|error| chain(&error))? {
         // Only a member without data founds a cluster; one that has data ignores these flags.
-        settings.bootstrap().map_err(|problem| problem.error().to_owned())?;
+        settings.bootstrap().map_err(|problem| problem.to_string())?;
     }
     let connections_max = descriptors::connections_max().map_err(|error| error.to_string())?;
     let listeners = Listeners::bind(settings).map_err(|error| error.to_string())?;
