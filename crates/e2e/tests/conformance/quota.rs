@@ -23,7 +23,8 @@ async fn full(target: Target) -> Result<Member> {
 async fn what_grows_is_refused_and_the_rest_works(target: Target) -> Result<()> {
     let member = full(target).await?;
     fails(member.put(put("a", "1")).await, NO_SPACE);
-    fails(member.put(put("", "")).await, NO_SPACE);
+    // The quota is looked at before the key is.
+    fails(member.put(put("", vec![7; 1_000_000])).await, NO_SPACE);
     fails(member.txn(txn([op_put("a", "1")])).await, NO_SPACE);
     fails(member.txn(TxnRequest { failure: vec![op_put("a", "1")], ..txn([]) }).await, NO_SPACE);
     fails(member.lease_grant(lease(5, 100)).await, NO_SPACE);
