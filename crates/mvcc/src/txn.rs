@@ -21,6 +21,7 @@ pub struct Txn<'a> {
     index: &'a mut Index,
     shared: &'a Arc<Shared>,
     changes: Vec<Change>,
+    has_deleted: bool,
 }
 
 /// One change of one key.
@@ -29,7 +30,7 @@ pub struct Change {
     pub row: RowKey,
     /// The put, or the tombstone, which has only the key.
     pub record: Record,
-    /// What was current before. If its value is not [resident](Current::resident) it can be loaded inside the batch, or
+    /// What was current before the transaction, whatever it did to the key before this change. If its value is not [resident](Current::resident) it can be loaded inside the batch, or
     /// asked for later with [`View::get_at`](crate::View::get_at) at `row.revision.main - 1`.
     pub previous: Option<Current>,
 }
@@ -45,7 +46,7 @@ pub struct Changes {
 
 impl<'a> Txn<'a> {
     pub(crate) fn new(index: &'a mut Index, shared: &'a Arc<Shared>) -> Txn<'a> {
-        Txn { index, shared, changes: Vec::new() }
+        Txn { index, shared, changes: Vec::new(), has_deleted: false }
     }
 
     /// The revision that reads see now: the transaction's own as soon as it has changed something.
@@ -83,7 +84,8 @@ impl<'a> Txn<'a> {
             self.changes.push(Change { row: row.key(), record: record.clone(), previous: None });
             (record, row)
         });
-        self.remember_previous(previous.clone());
+        let earlier = self.changes.len() - 1;
+        self.changes[earlier].previous = self.before(key, previous.as_ref(), earlier);
         previous
     }
 
@@ -101,7 +103,9 @@ impl<'a> Txn<'a> {
     fn delete(&mut self, tombstone: Record) -> Current {
         let row = Row::tombstone(self.next_revision());
         let previous = self.index.delete(&tombstone, row);
-        self.changes.push(Change { row: row.key(), record: tombstone, previous: Some(previous.clone()) });
+        let before = self.before(tombstone.key(), Some(&previous), self.changes.len());
+        self.changes.push(Change { row: row.key(), record: tombstone, previous: before });
+        self.has_deleted = true;
         previous
     }
 
@@ -134,9 +138,17 @@ impl<'a> Txn<'a> {
         Revision { main: self.index.revision + 1, sub: self.changes.len() as i64 }
     }
 
-    fn remember_previous(&mut self, previous: Option<Current>) {
-        let change = self.changes.last_mut().expect("a put is a change");
-        change.previous = previous;
+    /// What `key` was before the transaction, if it is `current` now; the first `earlier` changes are looked at. They
+    /// are searched only if one of them can have been of this key, which is rare: a put that was deleted again, or a
+    /// key put anew.
+    fn before(&self, key: &[u8], current: Option<&Current>, earlier: usize) -> Option<Current> {
+        let own = self.index.revision + 1;
+        let changed_here = current.map_or(self.has_deleted, |current| current.meta().mod_revision == own);
+        if !changed_here {
+            return current.cloned();
+        }
+        let first = self.changes[..earlier].iter().find(|change| change.record.key() == key);
+        first.map_or_else(|| current.cloned(), |first| first.previous.clone())
     }
 }
 

@@ -128,7 +128,7 @@ impl Pair {
                                 assert_eq!(loaded, before);
                                 let revision = sub(&expected);
                                 let record = naive.put(revision, &key, &value, LeaseId(lease));
-                                expected.push((revision, record, before));
+                                expected.push((revision, record, naive.get(&key, main - 1).cloned()));
                             }
                             Change::Delete { from, to } => {
                                 let range = match from == to {
@@ -144,7 +144,8 @@ impl Pair {
                                     let revision = sub(&expected);
                                     let key = gone.key().to_vec();
                                     naive.rows.insert(revision, (key.clone(), None));
-                                    expected.push((revision, types::Record::tombstone(&key), Some(gone)));
+                                    let before = naive.get(&key, main - 1).cloned();
+                                    expected.push((revision, types::Record::tombstone(&key), before));
                                 }
                             }
                         }
