@@ -72,7 +72,7 @@ impl File {
             Some(found) => Err(BackendError::Damaged { path: path.to_owned(), what: format!("its format is {found}") }),
             None => Err(BackendError::Foreign {
                 path: path.to_owned(),
-                what: "it is a redb file that another program made",
+                what: "it is a redb file that another program made; move it away",
             }),
         }
     }
@@ -327,8 +327,10 @@ fn check_ours(file: &dyn DiskFile, path: &Path) -> Result<(), BackendError> {
         Ok(()) if head[BBOLT_MAGIC_AT..].starts_with(BBOLT_MAGIC) => {
             foreign("it is an etcd database (bbolt); convert it with `quorateutl migrate`")
         }
-        Ok(()) => foreign("its first bytes are not those of one"),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => foreign("it is too short for one"),
+        Ok(()) => foreign("its first bytes are not those of one; restore it from a backup, or move it away"),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            foreign("it is too short for one; restore it from a backup, or move it away")
+        }
         Err(source) => Err(BackendError::Io { path: path.to_owned(), source }),
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Access, Advice, FallocateFlags, FlockOperation, access, fadvise, fallocate, flock};
+use rustix::fs::{Access, Advice, FallocateFlags, FlockOperation, access, fadvise, fallocate, flock, fstatvfs};
 use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskFile, Entry, OpenMode};
@@ -80,6 +80,12 @@ impl DiskFile for RealFile {
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
+        // A file system hands out what it has before it finds that it is not enough, and meanwhile others get none.
+        let free = fstatvfs(&self.0)?;
+        let missing = len.saturating_sub(self.len()?);
+        if free.f_blocks > 0 && free.f_bavail.saturating_mul(free.f_frsize) < missing {
+            return Err(Errno::NOSPC.into());
+        }
         match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
             // Not every file system can reserve (tmpfs of old kernels, NFS); growing is then the best there is.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < len => self.set_len(len),

@@ -72,7 +72,9 @@ impl WalThread {
                 }
             }
             if let Some(number) = last_number {
-                self.sync_when_there_is_space()?;
+                if !self.sync_when_there_is_space()? {
+                    return Ok(());
+                }
                 self.consensus.send(ToConsensus::Persisted(number));
                 is_marked = false;
             }
@@ -88,15 +90,21 @@ impl WalThread {
         Ok(())
     }
 
-    /// A full disk is waited out: nothing was acknowledged, and what is buffered stays buffered.
-    fn sync_when_there_is_space(&mut self) -> Result<(), WalError> {
+    /// A full disk is waited out: nothing was acknowledged, and what is buffered stays buffered. Returns whether all
+    /// is on disk; if not, the member was asked to stop meanwhile.
+    fn sync_when_there_is_space(&mut self) -> Result<bool, WalError> {
         loop {
             match self.wal.sync() {
-                Err(WalError::NoSpace { .. }) if !self.board.is_stopped() => {
+                Ok(()) => return Ok(true),
+                Err(WalError::NoSpace { .. }) if self.board.is_stopped() => {
+                    tracing::warn!("the disk is full: what did not get into the log was acknowledged to nobody");
+                    return Ok(false);
+                }
+                Err(WalError::NoSpace { .. }) => {
                     self.board.set_wal_is_full(true);
                     self.fate.wait_stopped(RETRY_INTERVAL);
                 }
-                other => return other,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -18,8 +18,15 @@ fn files_of_others_are_told_by_their_first_bytes() {
             bbolt,
             "db is not a quorate backend file: it is an etcd database (bbolt); convert it with `quorateutl migrate`",
         ),
-        (vec![b'x'; 4096], "db is not a quorate backend file: its first bytes are not those of one"),
-        (vec![], "db is not a quorate backend file: it is too short for one"),
+        (
+            vec![b'x'; 4096],
+            "db is not a quorate backend file: its first bytes are not those of one; restore it from a backup, or move \
+             it away",
+        ),
+        (
+            vec![],
+            "db is not a quorate backend file: it is too short for one; restore it from a backup, or move it away",
+        ),
     ] {
         let disk = SimDisk::new();
         file(&disk, &bytes);
