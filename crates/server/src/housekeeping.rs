@@ -25,6 +25,8 @@ const CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 
 /// How long removal waits before it looks again whether old rows are still being read.
 const PINNED_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// So often it does so; then answers whose clients do not take them are given up.
+const PINNED_RETRIES: u32 = 600;
 
 /// What is to be done, as the apply thread sees it.
 #[derive(Default)]
@@ -100,14 +102,23 @@ impl CompactionThread {
     fn prune(&self) -> Result<(), mvcc::MvccError> {
         let view = self.shared.view();
         let target = view.compacted();
+        let mut retries = 0;
         loop {
             match view.prune_step(self.batch_limit)? {
                 PruneStep::Removed(staged) => {
+                    retries = 0;
                     self.backend.stage(staged);
                     self.bell.ring(&self.backend, &self.fate);
                 }
                 // An answer that is still being sent needs old rows; it may be with a slow client.
-                PruneStep::Waiting => drop(self.fate.wait_stopped(PINNED_RETRY_INTERVAL)),
+                PruneStep::Waiting => {
+                    retries += 1;
+                    if retries == PINNED_RETRIES {
+                        tracing::warn!("answers at compacted revisions are not taken by their clients; given up");
+                        view.break_reads();
+                    }
+                    self.fate.wait_stopped(PINNED_RETRY_INTERVAL);
+                }
                 PruneStep::Finished => break,
             }
             if self.chores.state.lock().stopping {

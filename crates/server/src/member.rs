@@ -211,6 +211,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let mut threads = Threads::default();
     let wal_thread = WalThread {
         wal,
+        segment_size_bytes: settings.wal_segment_size_bytes,
         inbox: to_wal.clone(),
         consensus: to_consensus.clone(),
         board: board.clone(),

@@ -32,6 +32,7 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct WalThread {
     pub(crate) wal: Wal,
+    pub(crate) segment_size_bytes: u64,
     pub(crate) inbox: Arc<Inbox<ToWal>>,
     pub(crate) consensus: Arc<Inbox<ToConsensus>>,
     pub(crate) board: Arc<Board>,
@@ -49,7 +50,7 @@ impl WalThread {
         let mut items = Vec::new();
         let (mut stopping, mut is_marked, mut spare_is_made) = (false, true, false);
         while !stopping {
-            if !self.wal.space().spare_ready && !spare_is_made {
+            if !spare_is_made && self.needs_spare() {
                 spare_is_made = true;
                 self.make_spare();
             }
@@ -81,6 +82,10 @@ impl WalThread {
             if let Some(index) = release {
                 self.wal.release_before(index)?;
             }
+            if self.board.wal_is_full() && !self.needs_spare() {
+                // A segment was let go of, and is the next one.
+                self.board.set_wal_is_full(false);
+            }
             if (is_idle || stopping) && !is_marked {
                 is_marked = true;
                 self.wal.mark_durable()?;
@@ -107,6 +112,13 @@ impl WalThread {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Not before half of the segment is used: by then the one before it has most likely been let go of and serves as
+    /// the next, and nothing need be filled.
+    fn needs_spare(&self) -> bool {
+        let space = self.wal.space();
+        !space.spare_ready && space.bytes_left_in_segment < self.segment_size_bytes / 2
     }
 
     /// Filling a segment with zeros takes a while; nobody's write waits for it.
