@@ -4,7 +4,8 @@
 //! candidates under the readers' lock, then changes them under the writers', so neither is held for long. No read
 //! depends on how far a pass has come, for what it removes lies below the compacted revision.
 //!
-//! A pass begins only when nobody reads below its target any more; nobody can begin to while it lasts.
+//! A pass begins only when nobody reads below its target any more, or only answers that were given up are left; nobody
+//! can begin to while it lasts.
 //!
 //! After a crash the pass starts again from the first key: `scheduledCompactRev` is stored when a compaction is
 //! accepted, `finishedCompactRev` with the last rows of its pass.
@@ -31,7 +32,7 @@ const HOLD_LEAVES: usize = 256;
 pub enum PruneStep {
     /// Rows have been dropped from the index: stage this, then go on. May be empty.
     Removed(Staged),
-    /// A read at an old revision must end first: try again later.
+    /// A read at an old revision must end first: try again later, and after a while [`View::break_reads`](crate::View::break_reads).
     Waiting,
     /// Nothing is left to remove. Every compaction is finished, once what was staged is committed.
     Finished,
@@ -63,6 +64,14 @@ pub(crate) fn step(shared: &Shared, max_rows: usize) -> Result<PruneStep, MvccEr
     let (staged, next) = remove(shared, &compaction, &pass.next, max_rows.max(1));
     *current = next.map(|next| Pass { next });
     Ok(PruneStep::Removed(staged))
+}
+
+/// See [`View::break_reads`](crate::View::break_reads).
+pub(crate) fn break_reads(shared: &Shared) {
+    let compaction = shared.index.read().pending.front().copied();
+    if let Some(compaction) = compaction {
+        shared.pins.break_below(compaction.target);
+    }
 }
 
 /// Goes on with `compaction` from `low`; also returns where the next step is to go on, if there is one.

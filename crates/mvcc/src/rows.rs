@@ -13,7 +13,7 @@ use types::{LeaseId, Record, varint_len};
 use crate::entry::{Row, value_field_len, without_value};
 use crate::error::MvccError;
 use crate::index::Index;
-use crate::pins::Pin;
+use crate::pins::{LoosePin, Pin};
 use crate::shared::Shared;
 
 /// Tag of field 2, length-delimited: `repeated KeyValue kvs = 2` of a range response.
@@ -21,8 +21,8 @@ const KVS: u8 = 2 << 3 | 2;
 
 /// Rows to be encoded piece by piece, or taken one by one.
 ///
-/// While some of them have to be read from the backend they keep compaction from removing rows: do not hold them for
-/// longer than it takes.
+/// While some of them have to be read from the backend they keep compaction from removing rows, until it has waited long
+/// enough ([`View::break_reads`](crate::View::break_reads)): then what is left of them is [`MvccError::Compacted`].
 pub struct RangeRows {
     /// The only row, so that reading one key allocates nothing.
     one: Option<Cell>,
@@ -45,12 +45,18 @@ pub(crate) enum Cell {
 #[derive(Debug)]
 pub(crate) struct Source {
     shared: Arc<Shared>,
-    _pin: Pin,
+    pin: LoosePin,
 }
 
 impl Source {
     pub(crate) fn new(shared: &Arc<Shared>, pin: Pin) -> Source {
-        Source { shared: Arc::clone(shared), _pin: pin }
+        Source { shared: Arc::clone(shared), pin: pin.loosen() }
+    }
+
+    fn load(&self, row: Row) -> Result<Record, MvccError> {
+        let loaded = self.shared.load(row);
+        // Asked afterwards: the pin may break, and the row go, while it is looked for.
+        if self.pin.is_broken() { Err(MvccError::Compacted) } else { loaded }
     }
 }
 
@@ -105,7 +111,7 @@ impl RangeRows {
     /// been appended. Always appends one if any is left. Returns whether more are left.
     ///
     /// # Errors
-    /// If the backend fails.
+    /// [`MvccError::Compacted`] if this has taken too long; else if the backend fails.
     pub fn encode_next(&mut self, out: &mut BytesMut, max_bytes: usize) -> Result<bool, MvccError> {
         let start = out.len();
         out.reserve(usize::try_from(self.encoded_len).unwrap_or(max_bytes).min(max_bytes));
@@ -140,7 +146,7 @@ impl RangeRows {
     fn whole(&self, cell: Cell) -> Result<Record, MvccError> {
         match cell {
             Cell::Held(record) => Ok(record),
-            Cell::Stored(row) => self.source.as_ref().expect("stored rows come with their source").shared.load(row),
+            Cell::Stored(row) => self.source.as_ref().expect("stored rows come with their source").load(row),
         }
     }
 }

@@ -83,4 +83,10 @@ impl View {
     pub fn prune_step(&self, max_rows: usize) -> Result<PruneStep, MvccError> {
         prune::step(&self.0, max_rows)
     }
+
+    /// Gives up the answers that [`PruneStep::Waiting`] waits for and that are still being sent: what is left of them
+    /// fails. Reads that merely take long are waited for all the same.
+    pub fn break_reads(&self) {
+        prune::break_reads(&self.0);
+    }
 }

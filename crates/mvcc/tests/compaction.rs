@@ -129,6 +129,27 @@ fn removal_waits_for_an_answer_that_still_needs_old_rows() {
     assert_eq!(values(decoded(new, 1)), [b"new", b"old"], "an answer from memory holds nothing up");
 }
 
+/// A client that never reads its answer cannot keep old rows for ever.
+#[test]
+fn removal_need_not_wait_for_ever() {
+    let mut fixture = Fixture::new(usize::MAX);
+    fixture.put(b"a", b"old");
+    fixture.put(b"b", b"old");
+    fixture.put(b"a", b"new");
+    let view = fixture.view();
+    let mut answer =
+        view.range(&RangeQuery { revision: 3, ..RangeQuery::current(KeyRange::all()) }).expect("it can be read");
+    let mut out = bytes::BytesMut::new();
+    fixture.compact(4);
+    assert!(matches!(view.prune_step(100), Ok(PruneStep::Waiting)));
+    view.break_reads();
+    assert!(matches!(answer.rows.encode_next(&mut out, 1), Err(MvccError::Compacted)));
+    fixture.prune();
+    assert!(answer.rows.encode_next(&mut out, usize::MAX).is_ok(), "what lies in memory needs no old rows");
+    let now = view.range(&RangeQuery { revision: 4, ..RangeQuery::current(KeyRange::all()) }).expect("it can be read");
+    assert_eq!(decoded(now, 1).len(), 2);
+}
+
 /// etcd PR 17230: a storm on one key within one batch.
 #[test]
 fn every_revision_of_one_batch_can_be_read() {
