@@ -151,7 +151,7 @@ impl Outgoing {
     /// Queues bytes, prefix included. They leave as the client's window allows; ask for [`Outgoing::room`] before if
     /// they are many.
     pub(crate) fn send(&mut self, message: Bytes) {
-        if self.stream.send_data(message, false).is_ok() {
+        if self.stream.send_data(self.answers.waiting(message), false).is_ok() {
             self.answers.count();
         }
     }

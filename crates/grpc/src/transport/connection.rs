@@ -8,10 +8,13 @@
 //! What one connection does wrong ends that connection and nothing else.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::keepalive::Keepalive;
 use super::ping_policy::PingPolicy;
@@ -50,6 +53,15 @@ const RESETS_MAX: u64 = 10_000;
 /// for more than these is an error that ends the connection.
 const ANSWERED_EARLY_MAX: usize = 1024;
 
+/// Once so much waits for the client, its further calls wait too.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// Data shorter than this is not counted: so many calls as there may be do not make it much.
+const COUNTED_BYTES_MIN: usize = 512;
+
+/// How long what was said last may take to leave once a connection has ended.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What small request frames may cost in bookkeeping. The library's own default ends connections that carry thousands
 /// of small requests at once.
 const SMALL_FRAMES_BUDGET_BYTES: usize = 16 << 20;
@@ -58,7 +70,7 @@ const SMALL_FRAMES_BUDGET_BYTES: usize = 16 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) streams_max: u32,
-    /// For the opening of a connection: the preface of HTTP/2, the headers of HTTP/1.1.
+    /// For the opening of a connection: preface and settings of HTTP/2, the headers of HTTP/1.1.
     pub(crate) opening_timeout: Duration,
     /// A client may not ping more often.
     pub(crate) ping_min_time: Duration,
@@ -75,14 +87,47 @@ pub(crate) struct Incoming {
     pub(crate) answers: Answers,
 }
 
-/// Counts what is sent to the client besides control frames, which excuses its pings.
+/// What is sent to the client besides control frames: how often, which excuses its pings, and how much of it waits.
 #[derive(Clone, Default)]
-pub(crate) struct Answers(Rc<Cell<u64>>);
+pub(crate) struct Answers {
+    sent: Rc<Cell<u64>>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
 
 impl Answers {
     /// Headers or data are sent.
     pub(crate) fn count(&self) {
-        self.0.set(self.0.get() + 1);
+        self.sent.set(self.sent.get() + 1);
+    }
+
+    /// Has `data` counted as waiting until the last of it has left.
+    pub(crate) fn waiting(&self, data: Bytes) -> Bytes {
+        if data.len() < COUNTED_BYTES_MIN {
+            return data;
+        }
+        self.waiting_bytes.fetch_add(data.len(), Ordering::Relaxed);
+        Bytes::from_owner(Waiting { data, waiting_bytes: self.waiting_bytes.clone() })
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+}
+
+struct Waiting {
+    data: Bytes,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.waiting_bytes.fetch_sub(self.data.len(), Ordering::Relaxed);
     }
 }
 
@@ -122,18 +167,23 @@ where
     let pings = http2.ping_pong().expect("taken once");
     let mut connection = Connection {
         http2,
-        socket,
+        socket: socket.clone(),
         start,
+        opening: Some(Box::pin(sleep(settings.opening_timeout))),
         keepalive: Keepalive::new(pings, settings.keepalive_interval, settings.keepalive_timeout),
         ping_policy: PingPolicy::new(settings.ping_min_time),
         answers: Answers::default(),
         answers_seen: 0,
+        held_back: VecDeque::new(),
         last_stream: 0,
         stopping: false,
         ended: None,
     };
     let mut stopped = std::pin::pin!(stopped);
-    std::future::poll_fn(|context| connection.poll(stopped.as_mut(), context)).await
+    let ended = poll_fn(|context| connection.poll(stopped.as_mut(), context)).await;
+    // What is held back may still have to leave, but nobody waits for a client that does not read.
+    let drained = timeout(FAREWELL_TIMEOUT, poll_fn(|context| socket.poll_drain(context))).await;
+    ended.and(drained.unwrap_or(Ok(())).map_err(ConnectionError::from))
 }
 
 fn library(settings: &Settings) -> h2::server::Builder {
@@ -157,9 +207,13 @@ struct Connection<S, F> {
     ping_policy: PingPolicy,
     answers: Answers,
     answers_seen: u64,
+    /// Calls of a client that does not take the answers to others.
+    held_back: VecDeque<Incoming>,
     last_stream: u32,
     stopping: bool,
-    /// How it ended; what is held back may still have to leave.
+    /// Until the client's settings have come.
+    opening: Option<Pin<Box<Sleep>>>,
+    /// How it ended.
     ended: Option<Result<(), ConnectionError>>,
 }
 
@@ -174,29 +228,40 @@ where
         stopped: Pin<&mut impl Future<Output = ()>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), ConnectionError>> {
-        if !self.stopping && self.ended.is_none() && stopped.poll(context).is_ready() {
+        if !self.stopping && stopped.poll(context).is_ready() {
             self.stopping = true;
             self.http2.graceful_shutdown();
         }
-        if self.ended.is_none() {
-            self.accept_all(context);
-        }
+        self.accept_all(context);
+        self.start_held_back();
         if self.ended.is_none()
             && let Some(abuse) = self.find_abuse()
         {
             self.socket.push(&goaway(self.last_stream, abuse));
             self.ended = Some(Err(ConnectionError::Abuse(abuse)));
         }
-        if self.ended.is_none() && self.keepalive.poll_given_up(self.socket.reads(), context).is_ready() {
+        if let Some(ended) = self.ended.take() {
+            return Poll::Ready(ended);
+        }
+        if self.poll_opening_late(context).is_ready()
+            || self.keepalive.poll_given_up(self.socket.reads(), context).is_ready()
+        {
             return Poll::Ready(Ok(()));
         }
-        if let Err(error) = ready!(self.socket.poll_drain(context)) {
-            return Poll::Ready(self.ended.take().unwrap_or(Ok(())).and(Err(error.into())));
+        match ready!(self.socket.poll_drain(context)) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
         }
-        match self.ended.take() {
-            Some(ended) => Poll::Ready(ended),
-            None => Poll::Pending,
+    }
+
+    /// Ready if the client's settings have not come in time.
+    fn poll_opening_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.opening else { return Poll::Pending };
+        if self.socket.settings_seen() {
+            self.opening = None;
+            return Poll::Pending;
         }
+        timer.as_mut().poll(context)
     }
 
     fn accept_all(&mut self, context: &mut Context<'_>) {
@@ -205,7 +270,12 @@ where
             match accepted {
                 Some(Ok((request, respond))) => {
                     self.last_stream = respond.stream_id().as_u32();
-                    (self.start)(Incoming { request, respond, answers: self.answers.clone() });
+                    let incoming = Incoming { request, respond, answers: self.answers.clone() };
+                    if self.held_back.is_empty() && self.has_room() {
+                        (self.start)(incoming);
+                    } else {
+                        self.held_back.push_back(incoming);
+                    }
                 }
                 Some(Err(error)) => {
                     self.ended = Some(Err(error.into()));
@@ -220,8 +290,20 @@ where
         context.waker().wake_by_ref();
     }
 
+    fn has_room(&self) -> bool {
+        self.answers.waiting_bytes() < WAITING_BYTES_MAX
+    }
+
+    fn start_held_back(&mut self) {
+        while self.has_room()
+            && let Some(incoming) = self.held_back.pop_front()
+        {
+            (self.start)(incoming);
+        }
+    }
+
     fn find_abuse(&mut self) -> Option<&'static str> {
-        let answers = self.answers.0.get();
+        let answers = self.answers.sent.get();
         if self.socket.resets() > answers + RESETS_MAX {
             return Some("too_many_resets");
         }

@@ -1,13 +1,14 @@
-//! Counts pings and cancellations in a stream of HTTP/2 bytes.
+//! Looks for settings, pings and cancellations in a stream of HTTP/2 bytes.
 //!
-//! The HTTP/2 library answers pings by itself and tells nobody, and hardly minds calls that are cancelled as soon as
-//! they are opened. Clients that overdo either must be sent away, so somebody has to count: this reads the nine bytes
-//! in front of every frame and skips the rest. It judges nothing; bytes that are no HTTP/2 are the library's to
-//! refuse.
+//! The HTTP/2 library answers pings by itself and tells nobody, hardly minds calls that are cancelled as soon as they are
+//! opened, and never misses settings that do not come. Clients that overdo any of it must be sent away, so somebody has
+//! to look: this reads the nine bytes in front of every frame and skips the rest. It judges nothing; bytes that are no
+//! HTTP/2 are the library's to refuse.
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const ACK: u8 = 1;
 
@@ -18,13 +19,14 @@ pub(crate) struct FrameWalker {
     skip: usize,
     head: [u8; HEAD_LEN],
     head_len: usize,
+    settings_seen: bool,
     pings: u32,
     resets: u64,
 }
 
 impl Default for FrameWalker {
     fn default() -> Self {
-        FrameWalker { skip: PREFACE_LEN, head: [0; HEAD_LEN], head_len: 0, pings: 0, resets: 0 }
+        FrameWalker { skip: PREFACE_LEN, head: [0; HEAD_LEN], head_len: 0, settings_seen: false, pings: 0, resets: 0 }
     }
 }
 
@@ -55,6 +57,7 @@ impl FrameWalker {
         match kind {
             PING if flags & ACK == 0 => self.pings = self.pings.saturating_add(1),
             RST_STREAM => self.resets += 1,
+            SETTINGS => self.settings_seen = true,
             _ => {}
         }
     }
@@ -62,6 +65,11 @@ impl FrameWalker {
     /// The pings (answers to ours left out) since the last call.
     pub(crate) fn take_pings(&mut self) -> u32 {
         std::mem::take(&mut self.pings)
+    }
+
+    /// Whether the peer has sent its settings.
+    pub(crate) fn settings_seen(&self) -> bool {
+        self.settings_seen
     }
 
     /// The calls cancelled so far.
@@ -100,6 +108,7 @@ mod tests {
                 rest = later;
                 if rest.is_empty() { break }
             }
+            prop_assert!(walker.settings_seen());
             prop_assert_eq!(walker.take_pings(), 2);
             prop_assert_eq!(walker.take_pings(), 0);
             prop_assert_eq!(walker.resets(), 1);

@@ -64,6 +64,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.0.walker.borrow_mut().take_pings()
     }
 
+    /// Whether the client has sent its settings, as every client has to at first.
+    pub(crate) fn settings_seen(&self) -> bool {
+        self.0.walker.borrow().settings_seen()
+    }
+
     /// Counts the calls the client cancelled.
     pub(crate) fn resets(&self) -> u64 {
         self.0.walker.borrow().resets()
