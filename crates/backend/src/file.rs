@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -293,10 +292,8 @@ fn read_u64(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]
 /// Runs `op` of the engine. redb has checks that panic where a damaged page contradicts itself; where panics unwind,
 /// they become errors that name the file.
 pub(crate) fn contained<T>(op: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    catch_unwind(AssertUnwindSafe(op)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(damaged(format_args!("the storage engine gave up on it: {}", text.unwrap_or("it said nothing"))))
-    })
+    let gave_up = |text| Err(damaged(format_args!("the storage engine gave up on it: {text}")));
+    env::catch_panic(op).unwrap_or_else(gave_up)
 }
 
 /// An error for contents that cannot be right.

@@ -132,8 +132,13 @@ fn open_file(path: &PathBuf) -> Result<Box<dyn Write + Send>, LogError> {
     Ok(Box::new(file))
 }
 
+/// A panic ends the process, once it is told: what the thread had begun is half done, and others may wait for it. The log
+/// on disk holds all that was acknowledged.
 fn log_panics(sinks: Vec<Arc<Sink>>) {
     std::panic::set_hook(Box::new(move |panic| {
+        if env::is_panic_caught() {
+            return;
+        }
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
         let owned = payload.downcast_ref::<String>().map(String::as_str);
@@ -143,6 +148,7 @@ fn log_panics(sinks: Vec<Arc<Sink>>) {
         for sink in &sinks {
             sink.flush();
         }
+        std::process::abort();
     }));
 }
 

@@ -217,7 +217,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         board: board.clone(),
         fate: fate.clone(),
     };
-    threads.wal = Some(thread("wal", &fate, move || wal_thread.run())?);
+    threads.wal = Some(thread("wal", move || wal_thread.run())?);
     let backend_thread = BackendThread {
         backend: backend.clone(),
         bell: bell.clone(),
@@ -227,7 +227,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         interval: settings.backend_batch_interval,
         catchup_entries: settings.catchup_entries,
     };
-    threads.backend = Some(thread("backend", &fate, move || backend_thread.run())?);
+    threads.backend = Some(thread("backend", move || backend_thread.run())?);
     let apply_thread = ApplyThread {
         member_id: identity.member_id,
         machine,
@@ -245,7 +245,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         election_timeout: settings.election_timeout,
     };
     apply_thread.note_membership();
-    threads.apply = Some(thread("apply", &fate, move || apply_thread.run())?);
+    threads.apply = Some(thread("apply", move || apply_thread.run())?);
     let compaction_thread = CompactionThread {
         shared: shared.clone(),
         backend: backend.clone(),
@@ -256,7 +256,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         sleep_interval: settings.compaction_sleep_interval,
         finished,
     };
-    threads.chores.push(thread("compaction", &fate, move || compaction_thread.run())?);
+    threads.chores.push(thread("compaction", move || compaction_thread.run())?);
     let lease_thread = LeaseThread {
         shared: shared.clone(),
         chores: chores.clone(),
@@ -264,7 +264,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         clock: clock.clone(),
         ids: ids.clone(),
     };
-    threads.chores.push(thread("lease", &fate, move || lease_thread.run())?);
+    threads.chores.push(thread("lease", move || lease_thread.run())?);
     let consensus_thread = ConsensusThread {
         driver,
         inbox: to_consensus.clone(),
@@ -277,7 +277,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         tick_interval: settings.heartbeat_interval,
         status_changed,
     };
-    threads.consensus = Some(thread("consensus", &fate, move || consensus_thread.run())?);
+    threads.consensus = Some(thread("consensus", move || consensus_thread.run())?);
     let inner = Inner {
         identity,
         settings,
@@ -295,31 +295,8 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     Ok(Member { inner: Arc::new(inner), apply: to_apply, wal: to_wal, bell, chores, threads, _claim: claim })
 }
 
-/// Runs `run` on a thread of its own. Should it panic, the member stops: the others would wait for it for ever.
-fn thread(
-    name: &'static str,
-    fate: &Arc<Fate>,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let guard = StopOnPanic { name, fate: fate.clone() };
-    let run = move || {
-        let _guard = guard;
-        run();
-    };
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(StartError::Thread)
-}
-
-struct StopOnPanic {
-    name: &'static str,
-    fate: Arc<Fate>,
-}
-
-impl Drop for StopOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.fate.fail(format!("the {} thread panicked", self.name));
-        }
-    }
 }
 
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
@@ -327,19 +304,5 @@ fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
         if thread.join().is_err() {
             tracing::error!("a thread of the member panicked");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_that_panics_stops_the_member() {
-        let fate = Arc::new(Fate::new(Arc::new(Board::default())));
-        let thread = thread("apply", &fate, || panic!("on purpose")).unwrap();
-        assert!(thread.join().is_err());
-        assert!(fate.wait_stopped(Duration::ZERO));
-        assert_eq!(fate.failure().unwrap(), "the apply thread panicked");
     }
 }

@@ -128,6 +128,7 @@ impl Specimen {
                 let Some(status) = process.exited()? else { return Err(error) };
                 let ended = e2e::Ended { status, output: process.output() };
                 ensure!(status.code() == Some(1), "it ended with {status}:\n{}", ended.output);
+                ensure!(!ended.output.contains("\"level\":\"panic\""), "it panicked:\n{}", ended.output);
                 self.require_clear(&path, &ended.reason()?)?;
                 Ok(true)
             }
