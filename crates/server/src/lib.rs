@@ -5,7 +5,7 @@
 //! worker --requests--> consensus --entries--> wal          (one write, one sync for all that waits)
 //!   ^                      |  ^----persisted----'
 //!   |                      v committed
-//!   '----replies------- apply --rows--> backend            (one commit per ~100 ms, off every request's path)
+//!   '----replies------- apply --rows--> backend            (one commit per 0.1-1 s, off every request's path)
 //!                          '----events--> watch::EventLog
 //! ```
 //!
