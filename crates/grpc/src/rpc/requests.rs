@@ -187,13 +187,11 @@ fn cut_off(text: &'static str) -> Status {
 /// Only transactions nest, so a message nested deeper than the decoder follows is one with too much in it.
 fn unreadable(what: &str, error: &prost::DecodeError) -> Status {
     let text = error.to_string();
-    // The path to the field comes first; of a deep message it is very long.
-    let text = text.rsplit(": ").next().unwrap_or(&text);
-    match text {
-        "recursion limit reached" => errors::TOO_MANY_OPS.into(),
-        "buffer underflow" | "delimited length exceeded" => {
-            Status::new(Code::Internal, format!("{what}: unexpected EOF"))
-        }
-        _ => Status::new(Code::Internal, format!("{what}: {text}")),
+    if text.ends_with("recursion limit reached") {
+        return errors::TOO_MANY_OPS.into();
     }
+    let text = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
+    let cut_off = text.ends_with("buffer underflow") || text.ends_with("delimited length exceeded");
+    let why = if cut_off { "unexpected EOF" } else { text };
+    Status::new(Code::Internal, format!("{what}: {why}"))
 }
