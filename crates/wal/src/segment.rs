@@ -174,6 +174,8 @@ impl Directory {
         page[..bytes.len()].copy_from_slice(&bytes);
         file.write_at(&page, 0).map_err(|error| WalError::space_or_io("write", &spare.path, error))?;
         file.sync_data().map_err(|error| WalError::io("sync", &spare.path, error))?;
+        // What a busy log wrote is cached in pieces as large as its batches were; a quiet one would dirty them whole.
+        file.forget_cached();
         let path = self.segment_path(header.sequence);
         self.disk.rename(&spare.path, &path).map_err(|error| WalError::io("rename", &spare.path, error))?;
         self.sync()?;
