@@ -152,6 +152,16 @@ fn decimal(value: u64, scale: u64) -> String {
 /// Quotes text as Go's `%q` does.
 pub(crate) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
+    put_quoted(&mut out, text, |c| match c.is_ascii() {
+        true => format!("\\x{:02x}", c as u32),
+        false => format!("\\u{:04x}", c as u32),
+    });
+    out
+}
+
+/// Appends `text` in quotes, with the escapes that Go and JSON have in common; `escape` writes all other control
+/// characters.
+pub(crate) fn put_quoted(out: &mut String, text: &str, escape: fn(char) -> String) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -160,13 +170,11 @@ pub(crate) fn quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c if c.is_control() => out.push_str(&escape(c)),
             c => out.push(c),
         }
     }
     out.push('"');
-    out
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::LogFormat;
+use crate::go;
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,21 +92,7 @@ fn put_visible(out: &mut String, text: &str) {
 }
 
 fn put_json_text(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    go::put_quoted(out, text, |c| format!("\\u{:04x}", c as u32));
 }
 
 /// `2026-11-21T01:25:36.083684Z`, with `digits` (at most 9) after the point.

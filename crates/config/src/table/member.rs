@@ -25,7 +25,8 @@ pub(super) static MEMBER: &[Flag] = &[
         "Shorten the first wait for an election after a start")
         .no_meaning("a cluster of one elects itself without waiting"),
     Flag::new("listen-peer-urls", Urls, "http://localhost:2380",
-        "Where other members connect to"),
+        "Where other members connect to")
+        .no_meaning("nobody listens there yet: connections between members come with clusters of several members"),
     Flag::new("listen-client-urls", Urls, "http://localhost:2379",
         "Where clients connect to: http://ip:port or unix:///path"),
     Flag::new("listen-client-http-urls", Urls, "",
@@ -47,7 +48,7 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("backend-bbolt-freelist-type", Text, "map",
         "How bbolt keeps its free pages").no_meaning("the backend is redb, not bbolt"),
     Flag::new("backend-batch-interval", Duration, "0s",
-        "The longest time between two commits of the backend; 0 means 100ms"),
+        "The time between two commits of the backend; up to ten times as long while little waits; 0 means 100ms"),
     Flag::new("backend-batch-limit", Int, "0",
         "The most changes in one commit of the backend; 0 means 10000")
         .no_meaning("commits are off the path of requests and bounded by bytes"),
@@ -56,7 +57,7 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("max-request-bytes", Uint, "1572864",
         "The largest request a client may send"),
     Flag::new("max-concurrent-streams", Uint32, "4294967295",
-        "How many streams a client may hold open at a time"),
+        "How many streams a connection may hold open at a time; more than 65536 count as 65536"),
     Flag::new("enable-grpc-gateway", Bool, "true",
         "Serve the JSON form of the API under /v3")
         .refused_but(&["false"], "the JSON gateway comes later; leave the flag out or set it to false"),
