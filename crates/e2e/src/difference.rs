@@ -2,9 +2,9 @@
 
 use crate::Target;
 
-/// The behaviours in which the targets may differ; a test that depends on one asks [`Difference::shows`].
+/// The behaviours in which the targets may differ and which a test meets; such a test asks [`Difference::shows`].
 ///
-/// This list and `docs/differences.md` say the same.
+/// `docs/differences.md` has all that Quorate does otherwise on purpose, whether a test meets it or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// A sort order or target outside its enum: etcd 3.5 crashes on the target and ignores the order; 3.6 and Quorate

@@ -1,8 +1,8 @@
 //! End-to-end tests: one test body, two targets.
 //!
 //! Every test drives a real process, once etcd and once Quorate, over its public ports, and states what a client must
-//! observe. What passes on etcd and fails on Quorate is Quorate's fault; the few intended differences are listed in
-//! [`Difference`] and nowhere else.
+//! observe. What passes on etcd and fails on Quorate is Quorate's fault; the few intended differences that tests meet are
+//! those of [`Difference`].
 //!
 //! - [`Target`] says which program, [`Member`] is a running one, [`on_both_targets!`] makes the tests.
 //! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
