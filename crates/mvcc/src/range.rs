@@ -1,7 +1,8 @@
 //! Range reads.
 //!
 //! A read looks at a bounded number of entries while it holds the lock, then lets a waiting writer through and goes on
-//! at the same revision, which it has pinned. What it collects are references; see [`RangeRows`].
+//! at the same revision, which it has pinned. What it collects are references; see [`RangeRows`]. Of a large plain read
+//! it only counts and measures the rows: they are looked up again, a few at a time, when they are sent ([`Cursor`]).
 //!
 //! Filters and sorting are etcd's (`server/etcdserver/txn/range.go`): see `RangeRequest` in its API for the rules.
 
@@ -18,12 +19,20 @@ use crate::error::MvccError;
 use crate::index::{Index, bounds};
 use crate::pins::Pin;
 use crate::query::{RangeQuery, RangeResult, SortOrder, SortTarget};
-use crate::rows::{Cell, RangeRows, Source};
+use crate::rows::{Cell, RangeRows, Source, row_len};
 use crate::shared::Shared;
 use crate::tree::{Bits, Child, Leaf, Tree, Visitor};
 
 /// How many entries a reader looks at before it lets a writer through: well under a millisecond's worth.
 const HOLD_ENTRIES: usize = 1024;
+
+/// A plain answer of more rows, or of more bytes, keeps no references: what it would keep alive is what a client that
+/// does not read costs.
+const KEPT_ROWS_MAX: usize = 4096;
+const KEPT_BYTES_MAX: u64 = 4 << 20;
+
+/// About how much is looked up at a time for an answer that keeps no references.
+const LOOKED_UP_BYTES: u64 = 64 << 10;
 
 /// Reads from any thread.
 pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResult, MvccError> {
@@ -45,6 +54,11 @@ pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResu
         pin.get_or_insert_with(|| shared.pins.pin(at));
         RwLockReadGuard::bump(&mut index);
     }
+    if found.is_large {
+        let pin = pin.unwrap_or_else(|| shared.pins.pin(at));
+        drop(index);
+        return Ok(look_up_later(query, &found, at, Source::new(shared, pin), current));
+    }
     if found.stored > 0 {
         pin.get_or_insert_with(|| shared.pins.pin(at));
     }
@@ -61,7 +75,7 @@ pub(crate) fn read_locked(
     at: i64,
     current: i64,
 ) -> Result<RangeResult, MvccError> {
-    let plan = Plan::of(query);
+    let plan = Plan { may_look_up_later: false, ..Plan::of(query) };
     if let Some(key) = plan.only_key(query) {
         let cell = find_one(index, &plan, key, at).map(|cell| cell.or_unstaged(index));
         let pin = cell.as_ref().filter(|cell| cell.is_stored()).map(|_| shared.pins.pin(at));
@@ -86,6 +100,9 @@ struct Plan {
     wants_meta: bool,
     /// Whether rows may be fetched without their values.
     drops_values: bool,
+    /// Whether rows may be counted and measured only, if they are many: whole rows in order of keys, of which a look at
+    /// the index tells how long they are.
+    may_look_up_later: bool,
 }
 
 impl Plan {
@@ -107,11 +124,10 @@ impl Plan {
             order: if by_key || query.order != SortOrder::None { query.order } else { SortOrder::Ascend },
             wants_meta: is_filtered || !by_key,
             drops_values: query.keys_only && query.target != SortTarget::Value,
+            may_look_up_later: by_key && !is_filtered && !is_sorted && !query.keys_only,
         }
     }
-}
 
-impl Plan {
     /// The key, if the query is about one and there is nothing to filter: filtering takes the long way.
     fn only_key<'q>(&self, query: &'q RangeQuery) -> Option<&'q [u8]> {
         (query.range.is_single() && !self.wants_meta).then_some(&query.range.start)
@@ -123,10 +139,17 @@ impl Plan {
     }
 }
 
-/// What a walk has collected.
+/// What a walk has found.
 #[derive(Default)]
 struct Found {
     count: u64,
+    /// Rows so far, kept or not.
+    rows: usize,
+    /// Of the whole rows.
+    encoded_len: u64,
+    last_row_len: u64,
+    /// Rows are not kept: they are to be looked up later.
+    is_large: bool,
     cells: Vec<Cell>,
     /// One for each cell if the plan wants them; `None` where the record has to be read first.
     metas: Vec<Option<RecordMeta>>,
@@ -147,6 +170,14 @@ impl Found {
     }
 
     fn push(&mut self, plan: &Plan, version: Version<'_>) {
+        self.rows += 1;
+        self.last_row_len = row_len(version.row.len());
+        self.encoded_len += self.last_row_len;
+        self.is_large = plan.may_look_up_later && (self.rows > KEPT_ROWS_MAX || self.encoded_len > KEPT_BYTES_MAX);
+        if self.is_large {
+            self.cells = Vec::new();
+            return;
+        }
         if plan.wants_meta {
             self.metas.push(version.current.map(Record::meta));
         }
@@ -182,6 +213,57 @@ fn answer_one(
     Ok(RangeResult { revision: current, count, more: false, rows })
 }
 
+/// What the query's limit comes to.
+fn rows_max(query: &RangeQuery) -> usize {
+    usize::try_from(query.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX)
+}
+
+/// The answer whose rows are looked up while it is sent.
+fn look_up_later(query: &RangeQuery, found: &Found, at: i64, source: Source, current: i64) -> RangeResult {
+    let limit = rows_max(query);
+    let &Found { count, mut rows, mut encoded_len, last_row_len, .. } = found;
+    let more = rows > limit;
+    if more {
+        rows -= 1;
+        encoded_len -= last_row_len;
+    }
+    let plan = Plan { fetch_max: usize::MAX, may_look_up_later: false, ..Plan::of(query) };
+    let cursor = Cursor { walk: Walk::new(query, &plan, at), plan, rows_left: rows };
+    RangeResult { revision: current, count: count as i64, more, rows: RangeRows::later(cursor, encoded_len, source) }
+}
+
+/// Rows at a pinned revision that are still to be looked up.
+pub(crate) struct Cursor {
+    walk: Walk,
+    plan: Plan,
+    rows_left: usize,
+}
+
+impl Cursor {
+    pub(crate) fn rows_left(&self) -> usize {
+        self.rows_left
+    }
+
+    /// The next rows, at least one; all that are left have `bytes_left` bytes.
+    pub(crate) fn look_up(&mut self, source: &Source, bytes_left: u64) -> Result<Vec<Cell>, MvccError> {
+        let row_bytes = (bytes_left / self.rows_left as u64).max(1);
+        let entries =
+            usize::try_from(LOOKED_UP_BYTES / row_bytes).map_or(HOLD_ENTRIES, |rows| rows.clamp(1, HOLD_ENTRIES));
+        let mut found = Found::default();
+        let mut ended = ControlFlow::Break(());
+        while found.cells.is_empty() {
+            assert!(ended.is_break(), "the rows of a pinned revision stay");
+            let index = source.shared().index.read();
+            ended = self.walk.go_on(&index.tree, &self.plan, entries, &mut found);
+            // Asked under the lock: rows go under the writer's, and after the pin is broken.
+            source.check()?;
+        }
+        found.cells.truncate(self.rows_left);
+        self.rows_left -= found.cells.len();
+        Ok(found.cells)
+    }
+}
+
 /// A read on its way through the key space: it collects rows until it has enough, then counts the rest.
 struct Walk {
     at: i64,
@@ -204,7 +286,8 @@ impl Walk {
         if plan.fetch_max > 0 {
             let _ = tree.visit(&self.low, self.high.as_deref(), &mut counting);
         }
-        found.cells.reserve_exact(plan.fetch_max.min(counting.count as usize));
+        let kept_max = if plan.may_look_up_later { KEPT_ROWS_MAX } else { usize::MAX };
+        found.cells.reserve_exact(plan.fetch_max.min(counting.count as usize).min(kept_max));
     }
 
     /// Looks at up to `entries` entries. `Break` means that there is more to do.
@@ -216,7 +299,7 @@ impl Walk {
             left = collect.left;
             match collect.stop {
                 None => {
-                    found.count = found.cells.len() as u64;
+                    found.count = found.rows as u64;
                     return ControlFlow::Continue(());
                 }
                 Some(Stop::Pause(key)) => {
@@ -273,7 +356,7 @@ impl Visitor for Collect<'_> {
             self.left -= 1;
             let Some(version) = entry.at(self.at) else { continue };
             self.found.push(self.plan, version);
-            if self.found.cells.len() == self.plan.fetch_max {
+            if self.found.rows == self.plan.fetch_max {
                 self.stop = Some(Stop::Enough);
                 return ControlFlow::Break(());
             }
@@ -330,7 +413,7 @@ fn answer(
     } else if plan.order == SortOrder::Descend {
         cells.reverse();
     }
-    let limit = usize::try_from(query.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
+    let limit = rows_max(query);
     let more = cells.len() > limit;
     cells.truncate(limit);
     if query.keys_only {

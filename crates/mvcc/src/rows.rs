@@ -1,7 +1,7 @@
 //! The rows of a range answer: references until they are written out.
 //!
-//! A million rows cost 24 MB here, for values stay where they are: shared with the index, or in the backend until
-//! their turn comes.
+//! A row costs 24 bytes here, for values stay where they are: shared with the index, or in the backend until their turn
+//! comes. Of a large plain answer only a few rows are here at a time, however many there are.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::entry::{Row, value_field_len, without_value};
 use crate::error::MvccError;
 use crate::index::Index;
 use crate::pins::{LoosePin, Pin};
+use crate::range::Cursor;
 use crate::shared::Shared;
 
 /// Tag of field 2, length-delimited: `repeated KeyValue kvs = 2` of a range response.
@@ -21,15 +22,18 @@ const KVS: u8 = 2 << 3 | 2;
 
 /// Rows to be encoded piece by piece, or taken one by one.
 ///
-/// While some of them have to be read from the backend they keep compaction from removing rows, until it has waited long
-/// enough ([`View::break_reads`](crate::View::break_reads)): then what is left of them is [`MvccError::Compacted`].
+/// While some of them have to be looked up or read from the backend they keep compaction from removing rows, until it has
+/// waited long enough ([`View::break_reads`](crate::View::break_reads)): then what is left of them is
+/// [`MvccError::Compacted`].
 pub struct RangeRows {
     /// The only row, so that reading one key allocates nothing.
     one: Option<Cell>,
     many: vec::IntoIter<Cell>,
+    /// Those after `many`.
+    later: Option<Box<Cursor>>,
     encoded_len: u64,
     keys_only: bool,
-    /// Where [`Cell::Stored`] rows are; there if there are any.
+    /// Where [`Cell::Stored`] and later rows are; there if there are any.
     source: Option<Source>,
 }
 
@@ -53,10 +57,20 @@ impl Source {
         Source { shared: Arc::clone(shared), pin: pin.loosen() }
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether the rows are kept still.
+    pub(crate) fn check(&self) -> Result<(), MvccError> {
+        if self.pin.is_broken() { Err(MvccError::Compacted) } else { Ok(()) }
+    }
+
     fn load(&self, row: Row) -> Result<Record, MvccError> {
         let loaded = self.shared.load(row);
         // Asked afterwards: the pin may break, and the row go, while it is looked for.
-        if self.pin.is_broken() { Err(MvccError::Compacted) } else { loaded }
+        self.check()?;
+        loaded
     }
 }
 
@@ -84,17 +98,36 @@ impl RangeRows {
 
     pub(crate) fn one(cell: Cell, keys_only: bool, source: Option<Source>) -> RangeRows {
         let encoded_len = encoded_len(&cell, keys_only);
-        RangeRows { one: Some(cell), many: Vec::new().into_iter(), encoded_len, keys_only, source }
+        RangeRows { one: Some(cell), many: Vec::new().into_iter(), later: None, encoded_len, keys_only, source }
     }
 
     pub(crate) fn many(cells: Vec<Cell>, keys_only: bool, source: Option<Source>) -> RangeRows {
         let encoded_len = cells.iter().map(|cell| encoded_len(cell, keys_only)).sum();
-        RangeRows { one: None, many: cells.into_iter(), encoded_len, keys_only, source }
+        RangeRows { one: None, many: cells.into_iter(), later: None, encoded_len, keys_only, source }
+    }
+
+    /// Whole rows that a cursor looks up.
+    pub(crate) fn later(cursor: Cursor, encoded_len: u64, source: Source) -> RangeRows {
+        let later = Some(Box::new(cursor));
+        RangeRows {
+            one: None,
+            many: Vec::new().into_iter(),
+            later,
+            encoded_len,
+            keys_only: false,
+            source: Some(source),
+        }
     }
 
     /// How many rows are left.
     pub fn len(&self) -> usize {
-        usize::from(self.one.is_some()) + self.many.len()
+        let later = self.later.as_ref().map_or(0, |cursor| cursor.rows_left());
+        usize::from(self.one.is_some()) + self.many.len() + later
+    }
+
+    /// About how much memory the rows take that are here, values left out.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(self.many.as_slice())
     }
 
     /// Whether no row is left.
@@ -115,7 +148,7 @@ impl RangeRows {
     pub fn encode_next(&mut self, out: &mut BytesMut, max_bytes: usize) -> Result<bool, MvccError> {
         let start = out.len();
         out.reserve(usize::try_from(self.encoded_len).unwrap_or(max_bytes).min(max_bytes));
-        while let Some(cell) = self.next_cell() {
+        while let Some(cell) = self.next_cell()? {
             let record = self.whole(cell)?;
             if self.keys_only {
                 encode_key(&record, out);
@@ -132,21 +165,28 @@ impl RangeRows {
     /// The rows that are left as records; without values if only keys were asked for.
     pub fn records(mut self) -> impl Iterator<Item = Result<Record, MvccError>> {
         std::iter::from_fn(move || {
-            let cell = self.next_cell()?;
-            Some(self.whole(cell).map(|record| if self.keys_only { without_value(&record) } else { record }))
+            let record = self.next_cell().and_then(|cell| cell.map(|cell| self.whole(cell)).transpose()).transpose()?;
+            Some(record.map(|record| if self.keys_only { without_value(&record) } else { record }))
         })
     }
 
-    fn next_cell(&mut self) -> Option<Cell> {
-        let cell = self.one.take().or_else(|| self.many.next())?;
+    fn next_cell(&mut self) -> Result<Option<Cell>, MvccError> {
+        let mut cell = self.one.take().or_else(|| self.many.next());
+        if cell.is_none()
+            && let Some(cursor) = self.later.as_mut().filter(|cursor| cursor.rows_left() > 0)
+        {
+            self.many = cursor.look_up(source(&self.source), self.encoded_len)?.into_iter();
+            cell = self.many.next();
+        }
+        let Some(cell) = cell else { return Ok(None) };
         self.encoded_len -= encoded_len(&cell, self.keys_only);
-        Some(cell)
+        Ok(Some(cell))
     }
 
     fn whole(&self, cell: Cell) -> Result<Record, MvccError> {
         match cell {
             Cell::Held(record) => Ok(record),
-            Cell::Stored(row) => self.source.as_ref().expect("stored rows come with their source").load(row),
+            Cell::Stored(row) => source(&self.source).load(row),
         }
     }
 }
@@ -157,13 +197,21 @@ impl fmt::Debug for RangeRows {
     }
 }
 
+fn source(source: &Option<Source>) -> &Source {
+    source.as_ref().expect("stored and later rows come with their source")
+}
+
 fn encoded_len(cell: &Cell, keys_only: bool) -> u64 {
-    let len = match cell {
+    row_len(match cell {
         Cell::Held(record) if keys_only => record.as_bytes().len() - value_field_len(record),
         Cell::Held(record) => record.as_bytes().len(),
         Cell::Stored(row) => row.len(),
-    };
-    (1 + varint_len(len as u64) + len) as u64
+    })
+}
+
+/// The length of a row in an answer, by that of its record.
+pub(crate) fn row_len(record_len: usize) -> u64 {
+    (1 + varint_len(record_len as u64) + record_len) as u64
 }
 
 /// Appends one message, given in parts.

@@ -2,7 +2,8 @@
 
 mod support;
 
-use mvcc::{MvccError, RangeQuery, SortOrder, SortTarget};
+use bytes::BytesMut;
+use mvcc::{MvccError, PruneStep, RangeQuery, SortOrder, SortTarget};
 use support::{Fixture, decoded};
 use types::{KeyRange, LeaseId};
 
@@ -106,4 +107,71 @@ fn pages_count_what_is_left_at_their_revision() {
         }
     }
     assert_eq!(seen, 500);
+}
+
+/// Puts `keys` keys; every tenth is deleted again.
+fn many(fixture: &mut Fixture, keys: u32, value: &[u8]) {
+    fixture.batch(|batch, staged| {
+        for number in 0..keys {
+            support::run(batch, staged, |txn| {
+                drop(txn.put(format!("/k/{number:05}").as_bytes(), value, LeaseId::NONE))
+            });
+        }
+        for number in (0..keys).step_by(10) {
+            let key = KeyRange::single(format!("/k/{number:05}"));
+            support::run(batch, staged, |txn| drop(txn.delete_range(&key)));
+        }
+    });
+}
+
+/// Of many rows no references are kept.
+#[test]
+fn a_large_answer_holds_little_and_is_of_one_revision_however_late_it_is_taken() {
+    for (budget, keys, value) in [(usize::MAX, 6000, 10), (0, 6000, 10), (usize::MAX, 60, 100_000)] {
+        let mut fixture = Fixture::new(budget);
+        many(&mut fixture, keys, &vec![b'v'; value]);
+        let pinned = fixture.view().revision();
+        let expected: Vec<u32> = (0..keys).filter(|number| number % 10 != 0).collect();
+        let all = RangeQuery::current(KeyRange::all());
+        let current = fixture.view().range(&all).expect("it can be read");
+        let limit = expected.len() as i64 - 1;
+        let limited = fixture.view().range(&RangeQuery { limit, ..all.clone() }).expect("it can be read");
+        assert!(current.rows.held_bytes() == 0 && limited.rows.held_bytes() == 0);
+
+        fixture.batch(|batch, staged| {
+            for number in (0..keys).step_by(3) {
+                let key = format!("/k/{number:05}");
+                support::run(batch, staged, |txn| drop(txn.delete_range(&KeyRange::single(key.clone()))));
+                support::run(batch, staged, |txn| drop(txn.put(format!("{key}x").as_bytes(), b"new", LeaseId::NONE)));
+            }
+        });
+        let old = fixture.view().range(&RangeQuery { revision: pinned, ..all }).expect("it can be read");
+        assert_eq!((old.count, old.more), (expected.len() as i64, false));
+        assert_eq!((current.count, current.more), (expected.len() as i64, false));
+        assert_eq!((limited.count, limited.more), (expected.len() as i64, true));
+        for (answer, len) in [(current, expected.len()), (limited, expected.len() - 1), (old, expected.len())] {
+            let rows = decoded(answer, 10_000);
+            let numbers: Vec<u32> =
+                rows.iter().map(|row| std::str::from_utf8(&row.key()[3..]).unwrap().parse().unwrap()).collect();
+            assert_eq!(numbers, expected[..len]);
+            assert!(rows.iter().all(|row| row.meta().mod_revision <= pinned && row.value().len() == value));
+        }
+    }
+}
+
+#[test]
+fn a_large_answer_that_is_not_taken_is_given_up_for_a_compaction() {
+    let mut fixture = Fixture::new(usize::MAX);
+    many(&mut fixture, 6000, b"v");
+    let view = fixture.view();
+    let mut answer = view.range(&RangeQuery::current(KeyRange::all())).expect("it can be read");
+    let mut out = BytesMut::new();
+    assert!(answer.rows.encode_next(&mut out, 1).expect("it can be read"));
+    let last = fixture.put(b"/k/00001", b"new");
+    fixture.compact(last);
+    assert!(matches!(view.prune_step(100), Ok(PruneStep::Waiting)));
+    assert!(answer.rows.encode_next(&mut out, 100_000).expect("it can be read"));
+    view.break_reads();
+    assert!(matches!(answer.rows.encode_next(&mut out, usize::MAX), Err(MvccError::Compacted)));
+    fixture.prune();
 }
