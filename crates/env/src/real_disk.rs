@@ -105,9 +105,13 @@ impl DiskFile for RealFile {
 }
 
 /// Holds a directory against other processes for as long as it lives.
+///
+/// Both the lock file and the directory itself are locked: a lock file can be taken for a leftover and deleted, and the
+/// next process would make another. Not every file system can lock a directory (NFS); there the file alone must do.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _file: File,
+    _directory: Option<File>,
 }
 
 impl DirectoryLock {
@@ -128,7 +132,7 @@ impl DirectoryLock {
         Ok(())
     }
 
-    /// Takes the lock through `name` inside `dir`; `None` if another process holds it.
+    /// Takes the lock of `dir` and that of the file `name` inside it; `None` if another process holds one of them.
     ///
     /// # Errors
     /// If the lock file cannot be opened or locked for another reason.
@@ -136,9 +140,32 @@ impl DirectoryLock {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(name))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(DirectoryLock { _file: file })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
+        let directory = File::open(dir)?;
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(DirectoryLock { _file: file, _directory: Some(directory) })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(_) => Ok(Some(DirectoryLock { _file: file, _directory: None })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_held_even_without_its_lock_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let held = DirectoryLock::acquire(dir.path(), "lock").expect("it can be locked");
+        assert!(held.is_some());
+        assert!(DirectoryLock::acquire(dir.path(), "lock").expect("it can be looked at").is_none());
+        fs::remove_file(dir.path().join("lock")).expect("it was made");
+        assert!(DirectoryLock::acquire(dir.path(), "lock").expect("it can be looked at").is_none());
+        drop(held);
+        assert!(DirectoryLock::acquire(dir.path(), "lock").expect("it can be locked").is_some());
     }
 }
