@@ -42,9 +42,9 @@ pub mod log;
 mod page;
 
 pub use flag::{FileKey, Flag, Kind, Status};
-pub use load::{Loaded, Outcome, Surroundings, load};
+pub use load::{Loaded, Outcome, Surroundings, load, refusal};
 pub use log::{LogFormat, LogLevel, LogOutput, LogSettings};
 pub use machine::{default_host, read_file};
-pub use problem::{Notice, Problem};
+pub use problem::{Notice, Problem, reason};
 pub use settings::{Bootstrap, InitialClusterState, Settings};
 pub use url::{Url, UrlError};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::log::LogFormat;
-use crate::problem::{Notice, Problem, render};
+use crate::problem::{Notice, Problem, reason, render};
 use crate::settings::Settings;
 use crate::written::Written;
 use crate::{arguments, check, environment, file, help};
@@ -141,15 +141,6 @@ fn from_file(
     written
 }
 
-/// The system's words for an error, as other programs have them.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_string(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_string(),
-        _ => error.to_string(),
-    }
-}
-
 fn log_format(written: &Written) -> Option<LogFormat> {
     match written.text("log-format").as_str() {
         "json" => Some(LogFormat::Json),
@@ -159,9 +150,14 @@ fn log_format(written: &Written) -> Option<LogFormat> {
 }
 
 fn refuse(problems: &[Problem], format: Option<LogFormat>, surroundings: &Surroundings<'_>) -> Outcome {
-    let usual = if surroundings.terminal { LogFormat::Console } else { LogFormat::Json };
-    let stderr = render(problems, format.unwrap_or(usual), surroundings.wall);
+    let stderr = refusal(problems, format, surroundings);
     Outcome::Print { stdout: String::new(), stderr, exit: EXIT_REFUSED }
+}
+
+/// Problems as they are told before there is a log: as lines of one, in its `format` if that has been chosen.
+pub fn refusal(problems: &[Problem], format: Option<LogFormat>, surroundings: &Surroundings<'_>) -> String {
+    let usual = if surroundings.terminal { LogFormat::Console } else { LogFormat::Json };
+    render(problems, format.unwrap_or(usual), surroundings.wall)
 }
 
 fn bad_syntax(faults: &[String]) -> Outcome {

@@ -13,7 +13,7 @@ mod line;
 mod sink;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use env::Clock;
@@ -22,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 pub(crate) use line::{Field, Line};
 
 use crate::go;
+use crate::problem::{Problem, reason};
 use layer::{LogLayer, Target};
 use sink::Sink;
 
@@ -65,15 +66,6 @@ pub struct LogSettings {
     pub colour: bool,
 }
 
-/// The log cannot be written to this file.
-#[derive(Debug, thiserror::Error)]
-#[error("--log-outputs: cannot write to {}", path.display())]
-pub struct LogError {
-    pub path: PathBuf,
-    #[source]
-    pub source: io::Error,
-}
-
 /// Keeps the log going; dropping it writes out what waits.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
@@ -105,7 +97,7 @@ impl Drop for Logging {
 ///
 /// # Panics
 /// If the log was started before.
-pub fn start(settings: &LogSettings, clock: Arc<dyn Clock>) -> Result<Logging, LogError> {
+pub fn start(settings: &LogSettings, clock: Arc<dyn Clock>) -> Result<Logging, Problem> {
     let mut targets = Vec::new();
     for output in &settings.outputs {
         let (out, terminal): (Box<dyn Write + Send>, bool) = match output {
@@ -125,11 +117,11 @@ pub fn start(settings: &LogSettings, clock: Arc<dyn Clock>) -> Result<Logging, L
 }
 
 #[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a log file is appended to, which no Disk does")]
-fn open_file(path: &PathBuf) -> Result<Box<dyn Write + Send>, LogError> {
+fn open_file(path: &Path) -> Result<Box<dyn Write + Send>, Problem> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    let file = file.map_err(|source| LogError { path: path.clone(), source })?;
-    Ok(Box::new(file))
+    let failed = |error| Problem::new(format!("--log-outputs: open {}: {}", path.display(), reason(&error)));
+    Ok(Box::new(file.map_err(failed)?))
 }
 
 /// A panic ends the process, once it is told: what the thread had begun is half done, and others may wait for it. The log

@@ -1,6 +1,7 @@
 //! What is wrong with the settings (the server does not start), and what is worth saying about them (it does).
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use crate::log::{Field, Line, LogFormat};
@@ -60,6 +61,12 @@ impl Problem {
         self.fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Writes the problem to the log, as the reason for which the program ends.
+    pub fn log(&self) {
+        let (setting, value, hint) = (self.field("setting"), self.field("value"), self.field("hint"));
+        tracing::error!(fatal = true, error = self.error(), setting, value, hint, "{}", self.message);
+    }
+
     fn line(&self, format: LogFormat, wall: Duration) -> String {
         let fields: Vec<_> = self.fields.iter().map(|(key, value)| (*key, Field::Text(value.clone()))).collect();
         Line { level: "fatal", wall, caller: "config/problem.rs", message: self.message, fields: &fields }
@@ -113,6 +120,12 @@ impl Notice {
 
 const FILE_LOADED: &str = "loaded server configuration, other configuration command line flags and environment \
                            variables will be ignored if provided";
+
+/// The system's words for an error as etcd has them: in small letters, and without the number that Rust adds.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
 
 /// All problems, a line each, as the log would show them.
 pub(crate) fn render(problems: &[Problem], format: LogFormat, wall: Duration) -> String {

@@ -34,13 +34,21 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The field `error` of the last line, which says why the program gave up.
+    /// The last line of the log, which says why the program gave up.
     ///
     /// # Errors
-    /// If the last line is another.
-    pub fn reason(&self) -> Result<String> {
+    /// If the last line is no JSON.
+    pub fn last_line(&self) -> Result<Value> {
         let line = self.output.lines().last().context("the program printed nothing")?;
-        let line: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        serde_json::from_str(line).with_context(|| line.to_owned())
+    }
+
+    /// Why the program gave up, by its last line.
+    ///
+    /// # Errors
+    /// If that line is another.
+    pub fn reason(&self) -> Result<String> {
+        let line = self.last_line()?;
         let reason = line["error"].as_str().or(line["reason"].as_str());
         Ok(reason.with_context(|| line.to_string())?.to_owned())
     }

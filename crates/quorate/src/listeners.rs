@@ -14,24 +14,21 @@ const BACKLOG: i32 = 4096;
 /// Bound, and not accepting yet.
 pub(crate) struct Listeners {
     pub(crate) tcp: Vec<std::net::TcpListener>,
-    pub(crate) unix: Vec<UnixListener>,
+    pub(crate) unix: Vec<(UnixListener, SocketFile)>,
 }
+
+/// The file of a listener that is ours; removed when this is dropped.
+pub(crate) struct SocketFile(PathBuf);
 
 /// A listener cannot be had; worded as etcd words it, with the flag in front.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    #[error("--listen-client-urls: listen tcp {address}: bind: {}", reason(source))]
-    Tcp { address: String, source: io::Error },
-    #[error("--listen-client-urls: listen unix {}: bind: {}", path.display(), reason(source))]
-    Unix { path: PathBuf, source: io::Error },
-    #[error("--listen-client-urls: lookup {host}: {source}")]
-    Lookup { host: String, source: io::Error },
-}
-
-/// The system's words, without the number that Rust adds, in lower case as etcd has them.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+    #[error("--listen-client-urls: listen tcp {address}: bind: {}", config::reason(why))]
+    Tcp { address: String, why: io::Error },
+    #[error("--listen-client-urls: listen unix {}: bind: {}", path.display(), config::reason(why))]
+    Unix { path: PathBuf, why: io::Error },
+    #[error("--listen-client-urls: lookup {host}: {why}")]
+    Lookup { host: String, why: io::Error },
 }
 
 impl Listeners {
@@ -53,12 +50,12 @@ impl Listeners {
 
 fn bind_tcp(url: &Url, settings: &Settings) -> Result<std::net::TcpListener, BindError> {
     let (host, port) = (url.host().unwrap_or_default(), url.port().unwrap_or_default());
-    let lookup = |source| BindError::Lookup { host: host.to_owned(), source };
+    let lookup = |why| BindError::Lookup { host: host.to_owned(), why };
     let mut found = (host, port).to_socket_addrs().map_err(lookup)?.collect::<Vec<_>>();
     // A name for both families is bound where most clients look first.
     found.sort_by_key(SocketAddr::is_ipv6);
     let address = *found.first().ok_or_else(|| lookup(io::ErrorKind::NotFound.into()))?;
-    let failed = |source| BindError::Tcp { address: address.to_string(), source };
+    let failed = |why| BindError::Tcp { address: address.to_string(), why };
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Without this a restart would have to wait until the connections of the last run are forgotten.
@@ -73,24 +70,32 @@ fn bind_tcp(url: &Url, settings: &Settings) -> Result<std::net::TcpListener, Bin
 }
 
 /// A socket file that nobody listens on any more is a leftover of a process that was killed.
-fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
-    let failed = |source| BindError::Unix { path: path.to_owned(), source };
+fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+    let failed = |why| BindError::Unix { path: path.to_owned(), why };
     let bound = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(failed(error));
             }
-            remove_leftover(path).map_err(failed)?;
+            remove(path).map_err(failed)?;
             UnixListener::bind(path)
         }
         other => other,
     };
     let listener = bound.map_err(failed)?;
+    let file = SocketFile(path.to_owned());
     listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
+    Ok((listener, file))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that stays is in nobody's way: the next start takes it for a leftover.
+        let _ = remove(&self.0);
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "a socket file is no data: nothing about it is durable")]
-fn remove_leftover(path: &Path) -> io::Result<()> {
+fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)
 }

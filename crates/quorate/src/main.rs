@@ -7,6 +7,7 @@ mod descriptors;
 mod listeners;
 mod serve;
 mod settings;
+mod start_failure;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use server::{COMPATIBLE_VERSION, Member, World};
 
 use crate::listeners::Listeners;
 use crate::serve::Ending;
+use crate::start_failure::StartFailure;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         compatible_version: COMPATIBLE_VERSION,
     };
     match config::load(std::env::args_os().skip(1), std::env::vars_os(), &surroundings) {
-        Outcome::Run(loaded) => run(*loaded, clock),
+        Outcome::Run(loaded) => run(&loaded, &surroundings, &clock),
         Outcome::Print { stdout, stderr, exit } => {
             print(std::io::stdout(), &stdout);
             print(std::io::stderr(), &stderr);
@@ -53,32 +55,29 @@ fn print(mut to: impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes());
 }
 
-fn run(loaded: Loaded, clock: Arc<SystemClock>) -> ExitCode {
+fn run(loaded: &Loaded, surroundings: &Surroundings<'_>, clock: &Arc<SystemClock>) -> ExitCode {
     let Loaded { settings, notices } = loaded;
     let logging = match config::log::start(&settings.log, clock.clone()) {
         Ok(logging) => logging,
-        Err(error) => {
-            print(std::io::stderr(), &format!("{error}: {}\n", error.source));
+        Err(problem) => {
+            print(std::io::stderr(), &config::refusal(&[problem], settings.log.format, surroundings));
             return ExitCode::FAILURE;
         }
     };
-    banner(&settings);
+    banner(settings);
     notices.iter().for_each(config::Notice::log);
-    let ending = start_and_serve(&settings, clock);
+    let ending = start_and_serve(settings, clock);
     match &ending {
         Ok(Ending::Signal(signal)) => tracing::info!(signal, "stopped"),
         Ok(Ending::Failed(reason)) => tracing::error!(reason, "stopped after a failure"),
-        Err(error) => tracing::error!(fatal = true, error, "discovery failed"),
+        Err(failure) => failure.log(),
     }
     logging.flush();
-    match ending {
-        Ok(Ending::Signal(signal)) => {
-            // Whoever waits for the process learns that it was the signal that ended it.
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
-            ExitCode::FAILURE
-        }
-        Ok(Ending::Failed(_)) | Err(_) => ExitCode::FAILURE,
+    if let Ok(Ending::Signal(signal)) = ending {
+        // Whoever waits for the process learns that it was the signal that ended it.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
     }
+    ExitCode::FAILURE
 }
 
 fn banner(settings: &config::Settings) {
@@ -93,37 +92,24 @@ fn banner(settings: &config::Settings) {
     );
 }
 
-fn start_and_serve(settings: &config::Settings, clock: Arc<SystemClock>) -> Result<Ending, String> {
+fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Result<Ending, StartFailure> {
     let member_settings = settings::member(settings);
-    if !server::holds_data(&member_settings, &RealDisk).map_err(|error| chain(&error))? {
+    if !server::holds_data(&member_settings, &RealDisk)? {
         // Only a member without data founds a cluster; one that has data ignores these flags.
-        settings.bootstrap().map_err(|problem| problem.to_string())?;
+        settings.bootstrap().map_err(StartFailure::Settings)?;
     }
-    let connections_max = descriptors::connections_max().map_err(|error| error.to_string())?;
-    let listeners = Listeners::bind(settings).map_err(|error| error.to_string())?;
+    let connections_max = descriptors::connections_max()?;
+    let listeners = Listeners::bind(settings)?;
     settings::note_open_directory(&settings.data_dir);
     let world = World { disk: Arc::new(RealDisk), clock: clock.clone(), rng: Box::new(SystemRng::default()) };
-    let member = Member::start(member_settings, world).map_err(|error| chain(&error))?;
+    let member = Member::start(member_settings, world)?;
     if let Err(error) = member.wait_ready() {
-        // Why it stopped was logged where it broke.
-        return Err(member.stop().err().unwrap_or_else(|| chain(&error)));
+        // The error says already why it stopped.
+        let _ = member.stop();
+        return Err(error.into());
     }
     let identity = member.identity();
     tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
-    let clock: Arc<dyn Clock> = clock;
-    serve::serve(member, listeners, connections_max, &settings::front_end(settings), &clock)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
+    let clock: Arc<dyn Clock> = clock.clone();
+    Ok(serve::serve(member, listeners, connections_max, &settings::front_end(settings), &clock)?)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use env::Clock;
 use grpc::{Settings, Worker};
-use server::{Door, Member};
+use server::{Door, Member, StartError};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -50,8 +50,7 @@ pub(crate) fn serve(
     connections_max: usize,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
-) -> Result<Ending, String> {
-    let start = |error: io::Error| format!("cannot start a thread: {error}");
+) -> Result<Ending, StartError> {
     let mut workers = Vec::new();
     let mut to_workers = Vec::new();
     for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -60,12 +59,12 @@ pub(crate) fn serve(
         let worker = std::thread::Builder::new()
             .name(format!("worker{number}"))
             .spawn(move || work(&door, settings, clock, receive))
-            .map_err(start)?;
+            .map_err(StartError::Thread)?;
         workers.push(worker);
         to_workers.push(send);
     }
     let acceptor = Arc::new(Acceptor::new(to_workers, connections_max));
-    let ended = accept_until_end(&member, listeners, &acceptor).map_err(start);
+    let ended = accept_until_end(&member, listeners, &acceptor).map_err(StartError::Thread);
     // Workers end when no connections can come any more.
     drop(acceptor);
     let stopped = member.stop();
@@ -92,9 +91,10 @@ fn accept_until_end(member: &Member, listeners: Listeners, acceptor: &Arc<Accept
                 }
             });
         }
-        for listener in listeners.unix {
+        for (listener, file) in listeners.unix {
             let (listener, acceptor) = (tokio::net::UnixListener::from_std(listener)?, acceptor.clone());
             tokio::spawn(async move {
+                let _file = file;
                 loop {
                     let place = acceptor.place().await;
                     let accepted = listener.accept().await;

@@ -19,7 +19,9 @@ pub(crate) fn claim_directories(disk: &dyn Disk, layout: &Layout) -> Result<Clai
     if !foreign.is_empty() {
         return Err(StartError::ForeignData { path: layout.root.clone(), names: foreign.join(", ") });
     }
-    places.iter().map(|place| take(disk, place)).collect()
+    // Those with a lock file first: if one is held, nothing has been made.
+    let (used, new): (Vec<_>, Vec<_>) = places.iter().partition(|place| place.has_lock_file(disk));
+    used.into_iter().chain(new).map(|place| take(disk, place)).collect()
 }
 
 fn check(disk: &dyn Disk, place: &Place) -> Result<(), StartError> {

@@ -80,6 +80,11 @@ impl Place {
         create(disk, &self.path)
     }
 
+    /// Whether a process has used the directory, or uses it.
+    pub(crate) fn has_lock_file(&self, disk: &dyn Disk) -> bool {
+        disk.list(&self.path).unwrap_or_default().iter().any(|entry| entry.name == LOCK_FILE)
+    }
+
     /// Whether etcd's own data lies in the directory, as a whole or the log alone.
     pub(crate) fn holds_etcd_data(&self, disk: &dyn Disk) -> bool {
         let names = |dir: &Path| disk.list(dir).unwrap_or_default();

@@ -60,6 +60,19 @@ fn an_address_of_another_machine() {
 }
 
 #[test]
+fn a_socket_file_goes_with_the_start_that_failed() {
+    run(Target::Quorate, |_| async {
+        let ground = Ground::new()?;
+        let socket = ground.dir().join("socket");
+        fs::create_dir(ground.data_dir())?;
+        fs::write(ground.data_dir().join("notes.txt"), "mine")?;
+        reason(&ground, &[], &[&format!("--listen-client-urls=unix://{}", socket.display())], 1).await?;
+        assert!(!socket.exists());
+        Ok(())
+    });
+}
+
+#[test]
 fn a_directory_without_permission() {
     run(Target::Quorate, |_| async {
         let ground = Ground::new()?;
@@ -146,7 +159,37 @@ fn a_directory_that_another_process_uses() {
         assert_eq!(said, format!("{} is in use by another process", data_dir.replace('=', " ")));
         let said = reason(&second, &[], &[&wal_dir], 1).await?;
         assert_eq!(said, format!("{} is in use by another process", wal_dir.replace('=', " ")));
+        assert!(!second.data_dir().exists());
         client.put(put("a", "2")).await?;
+        Ok(())
+    });
+}
+
+/// The last line says what could not be done, and `error` why; of etcd it is "discovery failed" whatever it was.
+#[test]
+fn the_last_line_says_what_failed() {
+    run(Target::Quorate, |_| async {
+        let (ground, free, damaged) = (Ground::new()?, Ground::new()?, Ground::new()?);
+        let taken = TcpListener::bind(ground.address())?;
+        let file = ground.dir().join("file");
+        fs::write(&file, "")?;
+        fs::create_dir(damaged.data_dir())?;
+        fs::write(damaged.data_dir().join("state.redb"), "no database")?;
+        let in_file = format!("--data-dir={}", file.display());
+        let log_in_file = format!("--log-outputs={}/log", file.display());
+        let cases = [
+            (&ground, "--pre-vote", "failed to listen for clients"),
+            (&free, in_file.as_str(), "failed to take the data directory"),
+            (&damaged, "--pre-vote", "failed to open the data"),
+            (&free, "--initial-cluster=other=http://localhost:2380", "failed to verify flags"),
+            (&free, log_in_file.as_str(), "failed to verify flags"),
+        ];
+        for (ground, flag, expected) in cases {
+            let line = ground.run(&[], &[flag]).await?.last_line()?;
+            ensure!(line["msg"] == expected && line["level"] == "fatal", "{flag}: {line}");
+            ensure!(line["error"].is_string(), "{flag}: {line}");
+        }
+        drop(taken);
         Ok(())
     });
 }

@@ -45,6 +45,21 @@ fn sigint_ends_it_though_clients_hold_on() {
     run(Target::Quorate, |_| stops_by(Signal::INT));
 }
 
+#[test]
+fn a_socket_file_goes_with_the_process() {
+    run(Target::Quorate, |_| async {
+        let ground = Ground::new()?;
+        let socket = ground.dir().join("socket");
+        let listen = format!("--listen-client-urls=http://{},unix://{}", ground.address(), socket.display());
+        let (mut process, _client) = ground.serve(&[], &[&listen]).await?;
+        assert!(socket.exists());
+        process.signal(Signal::TERM)?;
+        process.wait(STOP_LIMIT).await?;
+        assert!(!socket.exists());
+        Ok(())
+    });
+}
+
 /// A client that writes without end cannot put off the stop, and what it was told is there afterwards.
 #[test]
 fn sigterm_under_load_loses_nothing() {
