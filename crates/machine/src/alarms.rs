@@ -46,35 +46,34 @@ impl Alarms {
         let mut alarms = Alarms::default();
         for (key, _) in rows {
             let row = AlarmMember::decode(&key[..]).map_err(|error| damaged(error.to_string()))?;
-            let alarm = known(row.alarm).ok().flatten().ok_or_else(|| damaged(format!("kind {}", row.alarm)))?;
+            let alarm = known(row.alarm).ok_or_else(|| damaged(format!("kind {}", row.alarm)))?;
             alarms.0.insert((MemberId(row.member_id), alarm));
         }
         Ok(alarms)
     }
 
-    /// What a request to list alarms is answered with. Its member id means nothing, as in etcd.
-    pub(crate) fn list(&self, request: &AlarmRequest) -> Result<BytesMut, ApplyError> {
-        let wanted = known(request.alarm)?;
-        Ok(response(self.iter().filter(|(_, alarm)| wanted.is_none_or(|wanted| wanted == *alarm))))
-    }
-
     /// Carries out a request; returns the response without its header. Raising what is raised and clearing what is
-    /// not are no errors.
+    /// not are no errors, and of an unknown kind none is raised. Listing passes over the member id, as in etcd.
     pub(crate) fn apply(&mut self, request: &AlarmRequest, staged: &mut Staged) -> Result<BytesMut, ApplyError> {
         let member = MemberId(request.member_id);
         match AlarmAction::try_from(request.action) {
-            Ok(AlarmAction::Get) => self.list(request),
+            Ok(AlarmAction::Get) => {
+                let wanted = |alarm| request.alarm == AlarmType::None as i32 || request.alarm == kind(alarm) as i32;
+                Ok(response(self.iter().filter(|&(_, alarm)| wanted(alarm))))
+            }
             Ok(AlarmAction::Activate) => {
                 // etcd lets "no alarm" pass and does nothing.
-                let Some(alarm) = known(request.alarm)? else { return Ok(BytesMut::new()) };
+                if request.alarm == AlarmType::None as i32 {
+                    return Ok(BytesMut::new());
+                }
+                let alarm = known(request.alarm).ok_or(ApplyError::Unsupported("alarm type"))?;
                 if self.0.insert((member, alarm)) {
                     staged.values.push((Table::Alarm, row(member, alarm).encode_to_vec(), Some(Vec::new())));
                 }
                 Ok(response([(member, alarm)].into_iter()))
             }
             Ok(AlarmAction::Deactivate) => {
-                let alarm = known(request.alarm)?;
-                let Some(alarm) = alarm.filter(|&alarm| self.0.remove(&(member, alarm))) else {
+                let Some(alarm) = known(request.alarm).filter(|&alarm| self.0.remove(&(member, alarm))) else {
                     return Ok(BytesMut::new());
                 };
                 staged.values.push((Table::Alarm, row(member, alarm).encode_to_vec(), None));
@@ -85,22 +84,24 @@ impl Alarms {
     }
 }
 
-/// The kind with this number; none for 0.
-fn known(number: i32) -> Result<Option<Alarm>, ApplyError> {
+/// The kind with this number.
+fn known(number: i32) -> Option<Alarm> {
     match AlarmType::try_from(number) {
-        Ok(AlarmType::None) => Ok(None),
-        Ok(AlarmType::Nospace) => Ok(Some(Alarm::NoSpace)),
-        Ok(AlarmType::Corrupt) => Ok(Some(Alarm::Corrupt)),
-        Err(_) => Err(ApplyError::Unsupported("alarm type")),
+        Ok(AlarmType::Nospace) => Some(Alarm::NoSpace),
+        Ok(AlarmType::Corrupt) => Some(Alarm::Corrupt),
+        Ok(AlarmType::None) | Err(_) => None,
+    }
+}
+
+fn kind(alarm: Alarm) -> AlarmType {
+    match alarm {
+        Alarm::NoSpace => AlarmType::Nospace,
+        Alarm::Corrupt => AlarmType::Corrupt,
     }
 }
 
 fn row(member: MemberId, alarm: Alarm) -> AlarmMember {
-    let kind = match alarm {
-        Alarm::NoSpace => AlarmType::Nospace,
-        Alarm::Corrupt => AlarmType::Corrupt,
-    };
-    AlarmMember { member_id: member.0, alarm: kind.into() }
+    AlarmMember { member_id: member.0, alarm: kind(alarm).into() }
 }
 
 fn response(alarms: impl Iterator<Item = (MemberId, Alarm)>) -> BytesMut {

@@ -5,8 +5,8 @@
 
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
-    AlarmRequest, HashKvRequest, HashKvResponse, LeaseLeasesResponse, LeaseStatus, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, RangeRequest, TxnRequest,
+    HashKvRequest, HashKvResponse, LeaseLeasesResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    RangeRequest, TxnRequest,
 };
 use bytes::{Bytes, BytesMut};
 use env::Monotonic;
@@ -16,7 +16,7 @@ use thiserror::Error;
 use types::{LeaseId, Record, RecordMeta};
 
 use crate::compare::State;
-use crate::error::{ApplyError, Failure, RequestError};
+use crate::error::{Failure, RequestError};
 use crate::kv;
 use crate::members;
 use crate::query::range_query;
@@ -97,14 +97,6 @@ impl Shared {
         let leases = self.lessor().lock().leases();
         let leases = leases.into_iter().map(|id| LeaseStatus { id: id.0 }).collect();
         encoded(revision, &LeaseLeasesResponse { header: None, leases })
-    }
-
-    /// The alarms that are raised, as a request to list them asks.
-    ///
-    /// # Errors
-    /// An unknown type is asked for.
-    pub fn list_alarms(&self, request: &AlarmRequest) -> Result<Reply, ApplyError> {
-        Ok(Reply::encoded(self.view().revision(), self.alarms().list(request)?))
     }
 
     /// The members. Answers about the cluster have no revision.

@@ -99,6 +99,9 @@ async fn alarms_are_listed_raised_and_cleared(target: Target) -> Result<()> {
     assert_eq!((raised.alarms.len(), raised.alarms[0].member_id, raised.alarms[0].alarm), (1, member_id, 1));
     let everyone = AlarmRequest::default();
     assert_eq!(member.alarm(everyone).await?.alarms, raised.alarms);
+    let unknown = |action| AlarmRequest { action, member_id, alarm: 7 };
+    assert!(member.alarm(unknown(get)).await?.alarms.is_empty());
+    assert!(member.alarm(unknown(deactivate)).await?.alarms.is_empty());
     let status = member.status(StatusRequest {}).await?;
     assert_eq!(status.errors, [format!("memberID:{member_id} alarm:NOSPACE ")]);
     let cleared = member.alarm(alarm(deactivate, AlarmType::Nospace)).await?;

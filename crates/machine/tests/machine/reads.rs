@@ -1,7 +1,7 @@
 //! What is read beside the log.
 
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{AlarmRequest, HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, TxnRequest};
+use api::etcdserverpb::{HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, TxnRequest};
 use bytes::BytesMut;
 use machine::{Body, Failure};
 
@@ -94,7 +94,7 @@ fn read_only_transactions_do_without_the_log() {
 }
 
 #[test]
-fn hashes_and_alarms_are_told() {
+fn hashes_are_told() {
     let mut member = Member::new();
     member.apply(put("a", "1")).unwrap();
     let shared = member.machine.shared();
@@ -102,5 +102,4 @@ fn hashes_and_alarms_are_told() {
         decode(&shared.hash_kv(&HashKvRequest { revision: 2 }).unwrap().body.into_bytes().unwrap());
     assert_eq!((hash.hash, hash.compact_revision, hash.hash_revision), (member.hash().hash, -1, 2));
     assert!(matches!(shared.hash_kv(&HashKvRequest { revision: 3 }), Err(Failure::Refused(_))));
-    assert_eq!(shared.list_alarms(&AlarmRequest::default()).unwrap().body.encoded_len(), 0);
 }
