@@ -11,13 +11,13 @@ use types::{Index, LogEntry, MemberId};
 use watch::EventLog;
 
 use crate::backend_thread::CommitBell;
-use crate::consensus_thread::{Answer, ReadsAwaitingApply, ToConsensus, Waiters};
 use crate::error::Error;
 use crate::fate::Fate;
 use crate::housekeeping::Chores;
 use crate::inbox::Inbox;
 use crate::mailbox::{Address, Outgoing};
 use crate::shared::Board;
+use crate::stepper::{Answer, ReadsAwaitingApply, Stepper, ToConsensus, Waiters};
 
 pub(crate) enum ToApply {
     Entries(Vec<LogEntry>),
@@ -36,7 +36,7 @@ pub(crate) struct ApplyThread {
     pub(crate) machine: Machine,
     pub(crate) backend: Backend,
     pub(crate) inbox: Arc<Inbox<ToApply>>,
-    pub(crate) consensus: Arc<Inbox<ToConsensus>>,
+    pub(crate) consensus: Arc<Stepper>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) events: Arc<EventLog>,
     pub(crate) bell: Arc<CommitBell>,

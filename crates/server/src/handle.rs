@@ -16,13 +16,13 @@ use tokio::sync::Notify;
 use types::{MemberId, Term};
 use watch::EventLog;
 
-use crate::consensus_thread::{Answer, Proposal, ToConsensus};
 use crate::error::Error;
 use crate::mailbox::Desk;
 use crate::member::Inner;
 use crate::request_id::encode;
 use crate::settings::Limits;
 use crate::shared::Identity;
+use crate::stepper::{Answer, Proposal, ToConsensus};
 
 /// How finely a worker measures the time its requests wait.
 const CLOCK_TURN: Duration = Duration::from_millis(500);

@@ -12,10 +12,9 @@ use mvcc::PruneStep;
 use parking_lot::{Condvar, Mutex};
 
 use crate::backend_thread::CommitBell;
-use crate::consensus_thread::{Proposal, ToConsensus};
 use crate::fate::Fate;
-use crate::inbox::Inbox;
 use crate::request_id::{RequestIds, encode};
+use crate::stepper::{Proposal, Stepper, ToConsensus};
 
 /// How often expired leases are looked for.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
@@ -147,7 +146,7 @@ impl CompactionThread {
 pub(crate) struct LeaseThread {
     pub(crate) shared: Shared,
     pub(crate) chores: Arc<Chores>,
-    pub(crate) consensus: Arc<Inbox<ToConsensus>>,
+    pub(crate) consensus: Arc<Stepper>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<RequestIds>,
 }

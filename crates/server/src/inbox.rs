@@ -26,20 +26,6 @@ impl<T> Inbox<T> {
     pub(crate) fn send(&self, item: T) {
         let mut state = self.state.lock();
         state.items.push(item);
-        self.wake(state);
-    }
-
-    /// Sends everything in `items`, leaving it empty with its capacity.
-    pub(crate) fn send_all(&self, items: &mut Vec<T>) {
-        if items.is_empty() {
-            return;
-        }
-        let mut state = self.state.lock();
-        state.items.append(items);
-        self.wake(state);
-    }
-
-    fn wake(&self, mut state: parking_lot::MutexGuard<'_, State<T>>) {
         let sleeps = std::mem::take(&mut state.taker_sleeps);
         drop(state);
         if sleeps {
@@ -77,7 +63,8 @@ mod tests {
     fn takes_all_that_waits_in_order() {
         let inbox = Inbox::new();
         inbox.send(1);
-        inbox.send_all(&mut vec![2, 3]);
+        inbox.send(2);
+        inbox.send(3);
         let mut taken = vec![];
         inbox.take_all(&mut taken, None);
         assert_eq!(taken, [1, 2, 3]);

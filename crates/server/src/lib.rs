@@ -21,7 +21,6 @@ mod apply_thread;
 mod backend_thread;
 mod boot;
 mod claim;
-mod consensus_thread;
 mod error;
 mod fate;
 mod handle;
@@ -36,6 +35,7 @@ mod member;
 mod request_id;
 mod settings;
 mod shared;
+mod stepper;
 mod wal_thread;
 
 pub use apply_thread::to_consensus;

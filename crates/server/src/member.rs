@@ -15,7 +15,6 @@ use crate::apply_thread::{ApplyThread, ToApply};
 use crate::backend_thread::{BackendThread, CommitBell};
 use crate::boot::{Core, StartError, boot};
 use crate::claim::{Claim, claim_directories};
-use crate::consensus_thread::{ConsensusThread, Proposal, ToConsensus, Waiters};
 use crate::fate::Fate;
 use crate::handle::Handle;
 use crate::housekeeping::{Chores, CompactionThread, LeaseThread};
@@ -24,6 +23,7 @@ use crate::layout::Layout;
 use crate::request_id::{RequestIds, encode};
 use crate::settings::Settings;
 use crate::shared::{Board, Identity};
+use crate::stepper::{Proposal, Stepper, Surroundings, ToConsensus, Waiters};
 use crate::wal_thread::{ToWal, WalThread};
 
 /// What all workers share of the member.
@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Shared,
     pub(crate) backend: Backend,
     pub(crate) events: Arc<EventLog>,
-    pub(crate) consensus: Arc<Inbox<ToConsensus>>,
+    pub(crate) consensus: Arc<Stepper>,
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: tokio::sync::watch::Receiver<consensus::Status>,
@@ -56,7 +56,7 @@ pub struct Member {
 
 #[derive(Default)]
 struct Threads {
-    consensus: Option<JoinHandle<()>>,
+    clock: Option<JoinHandle<()>>,
     apply: Option<JoinHandle<()>>,
     wal: Option<JoinHandle<()>>,
     backend: Option<JoinHandle<()>>,
@@ -178,7 +178,7 @@ impl Member {
         self.chores.stop();
         join(self.threads.chores.drain(..));
         self.inner.consensus.send(ToConsensus::Stop);
-        join(self.threads.consensus.take());
+        join(self.threads.clock.take());
         self.wal.send(ToWal::Stop);
         join(self.threads.wal.take());
         self.apply.send(ToApply::Stop);
@@ -197,7 +197,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let Core { identity, driver, wal, machine, backend } = core;
     let board = Arc::new(Board::default());
     let fate = Arc::new(Fate::new(board.clone()));
-    let (to_consensus, to_wal, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::new(Inbox::new()));
+    let (to_wal, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
     let waiters = Arc::new(Waiters::default());
     let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));
     let shared = machine.shared().clone();
@@ -207,13 +207,22 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let (finished, compaction_finished) = tokio::sync::watch::channel(-1);
     board.set_applied(backend.applied().0);
     board.set_status(driver.status());
+    let around = Surroundings {
+        wal: to_wal.clone(),
+        apply: to_apply.clone(),
+        waiters: waiters.clone(),
+        board: board.clone(),
+        fate: fate.clone(),
+        status_changed,
+    };
+    let stepper = Arc::new(Stepper::new(driver, around));
 
     let mut threads = Threads::default();
     let wal_thread = WalThread {
         wal,
         segment_size_bytes: settings.wal_segment_size_bytes,
         inbox: to_wal.clone(),
-        consensus: to_consensus.clone(),
+        consensus: stepper.clone(),
         board: board.clone(),
         fate: fate.clone(),
     };
@@ -233,8 +242,8 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         machine,
         backend: backend.clone(),
         inbox: to_apply.clone(),
-        consensus: to_consensus.clone(),
-        waiters: waiters.clone(),
+        consensus: stepper.clone(),
+        waiters,
         events: events.clone(),
         bell: bell.clone(),
         chores: chores.clone(),
@@ -260,24 +269,15 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let lease_thread = LeaseThread {
         shared: shared.clone(),
         chores: chores.clone(),
-        consensus: to_consensus.clone(),
+        consensus: stepper.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     };
     threads.chores.push(thread("lease", move || lease_thread.run())?);
-    let consensus_thread = ConsensusThread {
-        driver,
-        inbox: to_consensus.clone(),
-        wal: to_wal.clone(),
-        apply: to_apply.clone(),
-        waiters,
-        board: board.clone(),
-        fate: fate.clone(),
-        clock: clock.clone(),
-        tick_interval: settings.heartbeat_interval,
-        status_changed,
-    };
-    threads.consensus = Some(thread("consensus", move || consensus_thread.run())?);
+    let (ticked, ticking, fate_of_clock, interval) =
+        (stepper.clone(), clock.clone(), fate.clone(), settings.heartbeat_interval);
+    let run_clock = move || ticked.run_clock(ticking.as_ref(), &fate_of_clock, interval);
+    threads.clock = Some(thread("clock", run_clock)?);
     let inner = Inner {
         identity,
         settings,
@@ -286,7 +286,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         shared,
         backend,
         events,
-        consensus: to_consensus,
+        consensus: stepper,
         ids,
         clock,
         status,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use types::{HardState, Index, LogEntry};
 use wal::{Spare, Wal, WalError};
 
-use crate::consensus_thread::ToConsensus;
 use crate::fate::Fate;
 use crate::inbox::Inbox;
 use crate::shared::Board;
+use crate::stepper::{Stepper, ToConsensus};
 
 pub(crate) enum ToWal {
     /// To be on disk before consensus hears of `number`.
@@ -34,7 +34,7 @@ pub(crate) struct WalThread {
     pub(crate) wal: Wal,
     pub(crate) segment_size_bytes: u64,
     pub(crate) inbox: Arc<Inbox<ToWal>>,
-    pub(crate) consensus: Arc<Inbox<ToConsensus>>,
+    pub(crate) consensus: Arc<Stepper>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
 }

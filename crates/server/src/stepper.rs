@@ -1,0 +1,462 @@
+//! Consensus, stepped by whichever thread brings it something.
+//!
+//! Whoever brings an item puts it into the inbox and steps the driver itself. Who finds another thread at it leaves
+//! the item, and that thread does it too. So requests gather into batches under load, and a lone one crosses no
+//! thread on its way to the log: a worker proposes, the wal thread commits what it has synced, and a thread of its
+//! own only counts time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use bytes::Bytes;
+use consensus::{ConsensusError, Driver, Effect, ProposeError, Role, VoterChange};
+use env::Clock;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
+use types::Index;
+
+use crate::apply_thread::ToApply;
+use crate::error::Error;
+use crate::fate::Fate;
+use crate::inbox::Inbox;
+use crate::mailbox::{Address, Outgoing};
+use crate::shared::Board;
+use crate::wal_thread::ToWal;
+
+/// What a waiting request gets: the reply of a proposal, or nothing more than "now" for a read.
+pub(crate) enum Answer {
+    Applied(machine::Reply),
+    ReadNow,
+}
+
+pub(crate) struct Proposal {
+    pub(crate) id: u64,
+    /// An encoded `InternalRaftRequest` with this id.
+    pub(crate) data: Bytes,
+    /// `None` for what the member asks of itself.
+    pub(crate) reply_to: Option<Address<Answer>>,
+}
+
+pub(crate) enum ToConsensus {
+    Propose(Proposal),
+    /// A linearizable read waits for its read index.
+    Read(Address<Answer>),
+    Persisted(u64),
+    /// The entry at this index changed the voters.
+    ConfChanged(VoterChange),
+    Stop,
+}
+
+/// Requests in the log whose results are awaited here, by request id.
+pub(crate) type Waiters = Mutex<HashMap<u64, Address<Answer>>>;
+
+/// The driver and what waits for it. All threads share it.
+pub(crate) struct Stepper {
+    inbox: Mutex<Vec<ToConsensus>>,
+    turn: Mutex<Turn>,
+}
+
+/// Where the driver's effects go.
+pub(crate) struct Surroundings {
+    pub(crate) wal: Arc<Inbox<ToWal>>,
+    pub(crate) apply: Arc<Inbox<ToApply>>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) fate: Arc<Fate>,
+    pub(crate) status_changed: tokio::sync::watch::Sender<consensus::Status>,
+}
+
+/// What a thread works with while it is its turn. The buffers are reused from turn to turn.
+struct Turn {
+    driver: Driver,
+    around: Surroundings,
+    rounds: ReadRounds,
+    /// Stopped or broken: whatever still comes is refused.
+    is_over: bool,
+    items: Vec<ToConsensus>,
+    data: Vec<Bytes>,
+    proposals: Vec<(u64, Option<Address<Answer>>)>,
+    reads: Vec<Address<Answer>>,
+    effects: Vec<Effect>,
+    outgoing: Outgoing<Answer>,
+}
+
+impl Stepper {
+    pub(crate) fn new(driver: Driver, around: Surroundings) -> Stepper {
+        let turn = Turn {
+            driver,
+            around,
+            rounds: ReadRounds::default(),
+            is_over: false,
+            items: Vec::new(),
+            data: Vec::new(),
+            proposals: Vec::new(),
+            reads: Vec::new(),
+            effects: Vec::new(),
+            outgoing: Outgoing::default(),
+        };
+        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn) }
+    }
+
+    pub(crate) fn send(&self, item: ToConsensus) {
+        self.inbox.lock().push(item);
+        self.step();
+    }
+
+    /// Sends everything in `items`, leaving it empty with its capacity.
+    pub(crate) fn send_all(&self, items: &mut Vec<ToConsensus>) {
+        if items.is_empty() {
+            return;
+        }
+        self.inbox.lock().append(items);
+        self.step();
+    }
+
+    /// Works off the inbox, unless another thread is at it. Nothing is left lying then: that thread looks into the
+    /// inbox again once it has let go, and the item was there before it was found to hold on.
+    fn step(&self) {
+        fence(Ordering::SeqCst);
+        while let Some(turn) = self.turn.try_lock() {
+            self.work_off(turn);
+            fence(Ordering::SeqCst);
+            if self.inbox.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn work_off(&self, mut turn: MutexGuard<'_, Turn>) {
+        let turn = &mut *turn;
+        std::mem::swap(&mut *self.inbox.lock(), &mut turn.items);
+        if let Err(error) = turn.step() {
+            turn.around.fate.fail(format!("consensus: {error}"));
+            turn.is_over = true;
+        }
+        if turn.is_over {
+            turn.refuse_all();
+        }
+        turn.outgoing.deliver();
+    }
+
+    /// Lets consensus know that time passes, until the member stops.
+    pub(crate) fn run_clock(&self, clock: &dyn Clock, fate: &Fate, tick_interval: Duration) {
+        self.with_driver(campaign_if_alone);
+        let mut next_tick = clock.now().plus(tick_interval);
+        while !fate.wait_stopped(next_tick.since(clock.now())) {
+            let now = clock.now();
+            if now >= next_tick {
+                self.with_driver(Driver::tick);
+                // Ticks missed while the process did not run are not made up for: that would look like silence of
+                // the others.
+                next_tick = now.plus(tick_interval);
+            }
+        }
+    }
+
+    fn with_driver(&self, act: impl FnOnce(&mut Driver)) {
+        let mut turn = self.turn.lock();
+        act(&mut turn.driver);
+        self.work_off(turn);
+        self.step();
+    }
+}
+
+impl Turn {
+    /// Takes all that came, and carries out what the driver makes of it.
+    fn step(&mut self) -> Result<(), ConsensusError> {
+        self.driver.applied(self.around.board.applied());
+        let mut result = Ok(());
+        for item in self.items.drain(..) {
+            match item {
+                ToConsensus::Propose(proposal) => {
+                    self.data.push(proposal.data);
+                    self.proposals.push((proposal.id, proposal.reply_to));
+                }
+                ToConsensus::Read(address) => self.reads.push(address),
+                ToConsensus::Persisted(number) => self.driver.persisted(number),
+                ToConsensus::ConfChanged(change) => match self.driver.conf_changed(change) {
+                    Ok((voters, learners)) => {
+                        tracing::info!(?voters, ?learners, "configuration in force");
+                        campaign_if_alone(&mut self.driver);
+                    }
+                    Err(error) => result = Err(error),
+                },
+                ToConsensus::Stop => self.is_over = true,
+            }
+        }
+        if self.is_over || result.is_err() {
+            return result;
+        }
+        self.propose();
+        if !self.reads.is_empty() {
+            let context = self.rounds.begin(std::mem::take(&mut self.reads));
+            self.driver.read_index(context);
+        }
+        self.run_effects();
+        Ok(())
+    }
+
+    fn propose(&mut self) {
+        if self.data.is_empty() {
+            return;
+        }
+        {
+            let mut waiters = self.around.waiters.lock();
+            let awaited = self.proposals.iter_mut().filter_map(|(id, address)| Some((*id, address.take()?)));
+            waiters.extend(awaited);
+        }
+        if let Err(error) = self.driver.propose(self.data.drain(..)) {
+            let mut waiters = self.around.waiters.lock();
+            for (id, _) in &self.proposals {
+                if let Some(address) = waiters.remove(id) {
+                    self.outgoing.add(address, Err(refusal(error)));
+                }
+            }
+        }
+        self.data.clear();
+        self.proposals.clear();
+    }
+
+    fn run_effects(&mut self) {
+        self.driver.drain(&mut self.effects);
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Persist { number, entries, hard_state } => {
+                    self.around.wal.send(ToWal::Persist { number, entries, hard_state });
+                }
+                Effect::Apply(entries) => self.around.apply.send(ToApply::Entries(entries)),
+                Effect::ReadReady { context, index } => {
+                    self.around.apply.send(ToApply::Reads { index, addresses: self.rounds.end(context) });
+                }
+                Effect::ReadsDropped(contexts) => {
+                    for address in contexts.into_iter().flat_map(|context| self.rounds.end(context)) {
+                        self.outgoing.add(address, Err(Error::LeaderChanged));
+                    }
+                }
+                Effect::StatusChanged(status) => self.around.publish(status),
+            }
+        }
+    }
+
+    /// Whoever waits is told, so that nobody is left to wait out a timeout.
+    fn refuse_all(&mut self) {
+        let waiting = self.around.waiters.lock().drain().map(|(_, address)| address).collect::<Vec<_>>();
+        let proposed = self.proposals.drain(..).filter_map(|(_, address)| address);
+        for address in waiting.into_iter().chain(proposed).chain(self.reads.drain(..)).chain(self.rounds.end_all()) {
+            self.outgoing.add(address, Err(Error::Stopped));
+        }
+        self.data.clear();
+        self.items.clear();
+    }
+}
+
+impl Surroundings {
+    fn publish(&self, status: consensus::Status) {
+        let before = *self.status_changed.borrow();
+        self.board.set_status(status);
+        if (before.term, before.role, before.leader) != (status.term, status.role, status.leader) {
+            tracing::info!(term = status.term.0, role = ?status.role, leader = %status.leader, "status changed");
+            self.apply.send(ToApply::Leading(status.role == Role::Leader));
+            self.status_changed.send_replace(status);
+        }
+    }
+}
+
+/// A cluster of one waits for nobody.
+fn campaign_if_alone(driver: &mut Driver) {
+    if driver.is_only_voter() && driver.status().role == Role::Follower {
+        driver.campaign();
+    }
+}
+
+fn refusal(error: ProposeError) -> Error {
+    match error {
+        ProposeError::NotLeader(_) => Error::NoLeader,
+        ProposeError::Dropped => Error::TooManyRequests,
+    }
+}
+
+/// Reads that wait for a read index, by the context of their round. No context is ever used twice.
+#[derive(Default)]
+struct ReadRounds {
+    last_context: u64,
+    waiting: BTreeMap<u64, Vec<Address<Answer>>>,
+}
+
+impl ReadRounds {
+    fn begin(&mut self, addresses: Vec<Address<Answer>>) -> u64 {
+        self.last_context += 1;
+        self.waiting.insert(self.last_context, addresses);
+        self.last_context
+    }
+
+    fn end(&mut self, context: u64) -> Vec<Address<Answer>> {
+        self.waiting.remove(&context).unwrap_or_default()
+    }
+
+    fn end_all(&mut self) -> impl Iterator<Item = Address<Answer>> + use<> {
+        std::mem::take(&mut self.waiting).into_values().flatten()
+    }
+}
+
+/// Reads whose index is known and not applied yet.
+#[derive(Default)]
+pub(crate) struct ReadsAwaitingApply(Vec<(Index, Vec<Address<Answer>>)>);
+
+impl ReadsAwaitingApply {
+    pub(crate) fn add(&mut self, index: Index, addresses: Vec<Address<Answer>>) {
+        self.0.push((index, addresses));
+    }
+
+    pub(crate) fn answer(&mut self, applied: Index, outgoing: &mut Outgoing<Answer>) {
+        for (_, addresses) in self.0.extract_if(.., |(index, _)| *index <= applied) {
+            for address in addresses {
+                outgoing.add(address, Ok(Answer::ReadNow));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use consensus::{DriverConfig, Restored};
+    use env::{SystemClock, SystemRng};
+    use types::{HardState, MemberId, Term};
+
+    use super::*;
+    use crate::mailbox::Desk;
+
+    struct Parts {
+        stepper: Arc<Stepper>,
+        wal: Arc<Inbox<ToWal>>,
+        apply: Arc<Inbox<ToApply>>,
+    }
+
+    fn single_voter() -> Parts {
+        let config = DriverConfig {
+            id: MemberId(1),
+            heartbeat_ticks: 1,
+            election_ticks: 10,
+            pre_vote: true,
+            kept_entries_max: 10,
+            kept_bytes_max: 1 << 20,
+        };
+        let restored = Restored {
+            hard_state: HardState::default(),
+            voters: vec![MemberId(1)],
+            learners: vec![],
+            applied: (Index(0), Term(0)),
+            before_first: (Index(0), Term(0)),
+            entries: vec![],
+        };
+        let driver = Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap();
+        let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::<Board>::default());
+        let around = Surroundings {
+            wal: wal.clone(),
+            apply: apply.clone(),
+            waiters: Arc::default(),
+            board: board.clone(),
+            fate: Arc::new(Fate::new(board)),
+            status_changed: tokio::sync::watch::channel(driver.status()).0,
+        };
+        Parts { stepper: Arc::new(Stepper::new(driver, around)), wal, apply }
+    }
+
+    /// A log that takes everything at once, until it is stopped.
+    fn keep_log(parts: &Parts) -> std::thread::JoinHandle<()> {
+        let (stepper, wal) = (parts.stepper.clone(), parts.wal.clone());
+        std::thread::spawn(move || {
+            let mut items = vec![];
+            loop {
+                wal.take_all(&mut items, None);
+                for item in items.drain(..) {
+                    match item {
+                        ToWal::Persist { number, .. } => stepper.send(ToConsensus::Persisted(number)),
+                        _ => return,
+                    }
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn what_many_threads_bring_is_committed_once_and_in_their_order() {
+        const THREADS: u64 = 4;
+        const EACH: u64 = 2000;
+        let parts = single_voter();
+        parts.stepper.with_driver(campaign_if_alone);
+        let log = keep_log(&parts);
+        for thread in 0..THREADS {
+            let stepper = parts.stepper.clone();
+            std::thread::spawn(move || {
+                for id in thread * EACH..(thread + 1) * EACH {
+                    let data = Bytes::from(id.to_be_bytes().to_vec());
+                    stepper.send(ToConsensus::Propose(Proposal { id, data, reply_to: None }));
+                }
+            });
+        }
+        let mut applied = vec![vec![]; THREADS as usize];
+        let mut items = vec![];
+        while applied.iter().map(Vec::len).sum::<usize>() < (THREADS * EACH) as usize {
+            parts.apply.take_all(&mut items, None);
+            for item in items.drain(..) {
+                let ToApply::Entries(entries) = item else { continue };
+                for entry in entries.iter().filter(|entry| !entry.data.is_empty()) {
+                    let id = u64::from_be_bytes(entry.data[..].try_into().unwrap());
+                    applied[(id / EACH) as usize].push(id);
+                }
+            }
+        }
+        for (thread, ids) in (0..THREADS).zip(&applied) {
+            assert_eq!(ids, &(thread * EACH..(thread + 1) * EACH).collect::<Vec<_>>());
+        }
+        parts.wal.send(ToWal::Stop);
+        log.join().unwrap();
+    }
+
+    #[test]
+    fn after_a_stop_all_who_wait_are_told_and_so_is_who_comes_later() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let parts = single_voter();
+            parts.stepper.with_driver(campaign_if_alone);
+            let desk = Desk::new();
+            tokio::task::spawn_local(desk.clone().sort_mail());
+            let propose = |id| {
+                let (address, waiting) = desk.open(10);
+                let data = Bytes::from_static(b"x");
+                parts.stepper.send(ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) }));
+                waiting
+            };
+            let before = propose(1);
+            let (address, read) = desk.open(10);
+            parts.stepper.send(ToConsensus::Read(address));
+            parts.stepper.send(ToConsensus::Stop);
+            let after = propose(2);
+            for waiting in [before, read, after] {
+                assert!(matches!(waiting.await, Err(Error::Stopped)));
+            }
+        });
+    }
+
+    #[test]
+    fn the_clock_elects_a_single_voter_and_ends_with_the_member() {
+        let parts = single_voter();
+        let log = keep_log(&parts);
+        let fate = parts.stepper.turn.lock().around.fate.clone();
+        let (stepper, ending) = (parts.stepper.clone(), fate.clone());
+        let clock =
+            std::thread::spawn(move || stepper.run_clock(&SystemClock::default(), &ending, Duration::from_millis(1)));
+        let mut items = vec![];
+        while !items.iter().any(|item| matches!(item, ToApply::Leading(true))) {
+            items.clear();
+            parts.apply.take_all(&mut items, None);
+        }
+        fate.stop();
+        clock.join().unwrap();
+        parts.wal.send(ToWal::Stop);
+        log.join().unwrap();
+    }
+}
