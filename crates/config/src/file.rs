@@ -48,7 +48,9 @@ impl Reader<'_> {
 
     fn map(&mut self, above: &str, entries: Vec<Entry>) {
         for at in 0..entries.len() {
-            if let Some(earlier) = entries[..at].iter().find(|earlier| earlier.key == entries[at].key) {
+            if let Some(earlier) =
+                entries[..at].iter().find(|earlier| earlier.key.eq_ignore_ascii_case(&entries[at].key))
+            {
                 self.written.notices.push(Notice::Setting {
                     setting: format!("{above}{} in {}", entries[at].key, self.at(entries[at].place)),
                     what: format!("the key stands twice; the one in line {} has no effect", earlier.place.line),

@@ -64,8 +64,7 @@ pub fn load(
         Ok(args) => args,
         Err(bad) => return bad_syntax(&[format!("argument is not UTF-8: {}", bad.display())]),
     };
-    let variables: BTreeMap<String, String> =
-        env.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let (variables, unreadable) = texts(env);
 
     if let Some(program @ ("gateway" | "grpc-proxy")) = args.first().map(String::as_str) {
         let problem = Problem::new(format!("`quorate {program}` comes later: this version is the server only"));
@@ -99,7 +98,10 @@ pub fn load(
     let path = Some(written.text("config-file")).filter(|path| !path.is_empty());
     match path.or_else(|| variables.get("ETCD_CONFIG_FILE").filter(|path| !path.is_empty()).cloned()) {
         Some(path) => written = from_file(&path, &on_command_line, &variables, surroundings),
-        None => environment::read(&variables, &mut written, &on_command_line),
+        None => {
+            written.problems.extend(unreadable.iter().map(|name| Problem::new(format!("{name} is not UTF-8 text"))));
+            environment::read(&variables, &mut written, &on_command_line);
+        }
     }
 
     check::check(&mut written);
@@ -109,6 +111,21 @@ pub fn load(
     let colour = variables.get("NO_COLOR").is_none_or(String::is_empty);
     let settings = Settings::build(&mut written, colour, surroundings);
     Outcome::Run(Box::new(Loaded { settings, notices: written.notices }))
+}
+
+/// The variables that are text, and the names of those of ours that are not.
+fn texts(env: impl Iterator<Item = (OsString, OsString)>) -> (BTreeMap<String, String>, Vec<String>) {
+    let mut variables = BTreeMap::new();
+    let mut unreadable = Vec::new();
+    for (name, value) in env {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => drop(variables.insert(name, value)),
+            Err(_) if name.starts_with("ETCD_") => unreadable.push(name),
+            Err(_) => {}
+        }
+    }
+    (variables, unreadable)
 }
 
 fn from_file(

@@ -45,7 +45,7 @@ pub struct Settings {
 
     pub max_txn_ops: usize,
     pub max_request_bytes: usize,
-    /// For one client connection.
+    /// For one client connection; from 1 to 65,536.
     pub max_concurrent_streams: u32,
 
     /// `None`: no limit.
@@ -94,6 +94,8 @@ pub struct Bootstrap {
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_RECOMMENDED_MAX_BYTES: u64 = 8 << 30;
 const REQUEST_RECOMMENDED_MAX_BYTES: usize = 10 << 20;
+/// Far more than clients open, few enough that their bookkeeping cannot fill the memory.
+const STREAMS_MAX: u32 = 1 << 16;
 const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 const COMPACTION_BATCH_DEFAULT: usize = 1_000;
 const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
@@ -134,7 +136,7 @@ impl Settings {
             snapshot_catchup_entries: written.uint("snapshot-catchup-entries"),
             max_txn_ops: size(written.uint("max-txn-ops")),
             max_request_bytes: size(written.uint("max-request-bytes")),
-            max_concurrent_streams: u32::try_from(written.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
+            max_concurrent_streams: streams(written),
             quota_backend_bytes: match written.int("quota-backend-bytes") {
                 0 => Some(QUOTA_DEFAULT_BYTES),
                 bytes => u64::try_from(bytes).ok(),
@@ -353,6 +355,17 @@ fn value_memory(written: &Written, surroundings: &Surroundings<'_>) -> usize {
         0 => machine::memory_bytes(surroundings.read_file).map_or(VALUE_MEMORY_FALLBACK_BYTES, |bytes| bytes / 4),
         bytes => bytes,
     })
+}
+
+/// Zero is no limit in etcd, and so is its default.
+fn streams(written: &mut Written) -> u32 {
+    let asked = u32::try_from(written.uint("max-concurrent-streams")).unwrap_or(u32::MAX);
+    if (STREAMS_MAX + 1..u32::MAX).contains(&asked) {
+        let setting = written.given("max-concurrent-streams").map(ToString::to_string).unwrap_or_default();
+        let what = format!("{asked} count as {STREAMS_MAX}: no connection may hold more");
+        written.notices.push(Notice::Setting { setting, what });
+    }
+    if asked == 0 { STREAMS_MAX } else { asked.min(STREAMS_MAX) }
 }
 
 fn gate_on(written: &Written, name: &str) -> bool {

@@ -130,7 +130,7 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Takes one value; what came later counts, except that two names of one flag must agree.
+    /// Takes one value; what came later counts, except that gates add up and two names of one flag must agree.
     pub(crate) fn take(&mut self, given: Given) {
         match given.flag.status {
             Status::Legacy => self.notices.push(Notice::Setting {
@@ -155,7 +155,13 @@ impl Written {
         }
     }
 
-    fn keep(&mut self, name: &'static str, given: Given) {
+    fn keep(&mut self, name: &'static str, mut given: Given) {
+        // Gates add up, and the last word on each counts.
+        if let (Some(Value::Gates(before)), Value::Gates(pairs)) =
+            (self.given(name).map(|earlier| &earlier.value), &mut given.value)
+        {
+            pairs.splice(0..0, before.iter().cloned());
+        }
         let earlier = self.given.insert(name, given);
         let (Some(earlier), given) = (earlier, &self.given[name]) else { return };
         if earlier.flag.name == given.flag.name {

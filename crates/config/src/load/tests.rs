@@ -1,3 +1,4 @@
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use serde_json::Value as Json;
@@ -237,6 +238,7 @@ fn zero_and_negative_values_have_etcds_meaning() {
         "--watch-progress-notify-interval=1ms",
         "--warning-unary-request-duration=0",
         "--grpc-keepalive-interval=0s",
+        "--max-concurrent-streams=0",
     ])
     .run()
     .settings;
@@ -245,6 +247,7 @@ fn zero_and_negative_values_have_etcds_meaning() {
     assert_eq!(settings.watch_progress_notify_interval, Duration::from_millis(100));
     assert_eq!(settings.warning_unary_request_duration, Duration::from_millis(300));
     assert_eq!(settings.grpc_keepalive_interval, Duration::ZERO);
+    assert_eq!(settings.max_concurrent_streams, 65_536);
 }
 
 #[test]
@@ -419,6 +422,24 @@ fn secrets_are_not_shown() {
     assert!(!format!("{:?}", loaded.notices).contains("hunter2"));
 }
 
+/// etcd takes the bytes as they are; here a name and a URL are text.
+#[test]
+fn variables_that_are_no_text_are_not_passed_over() {
+    let no_text = OsString::from_vec(b"a\xff".to_vec());
+    let read = |_: &Path| Err(io::Error::from_raw_os_error(2));
+    let surroundings = Surroundings {
+        read_file: &read,
+        default_host: &|| None,
+        terminal: true,
+        wall: Duration::ZERO,
+        compatible_version: "3.5.30",
+    };
+    let start = |name: &str| load(std::iter::empty(), [(name.into(), no_text.clone())].into_iter(), &surroundings);
+    let Outcome::Print { stderr, exit: 1, .. } = start("ETCD_NAME") else { panic!("refused") };
+    assert_eq!(stderr, "quorate: ETCD_NAME is not UTF-8 text\n");
+    assert!(matches!(start("HOME"), Outcome::Run(_)));
+}
+
 #[test]
 fn a_variable_and_its_flag_conflict() {
     let lines = Start { args: &["--name=a"], env: &[("ETCD_NAME", "a")], ..Start::default() }.refused();
@@ -586,6 +607,8 @@ fn odd_keys_in_the_file_are_told_and_passed_over() {
         assert_eq!(told, [want]);
     }
     assert_eq!(file("name: a\nname: b").run().settings.name, "b");
+    let same = file("name: a\nNAME: b").run();
+    assert!(format!("{:?}", same.notices).contains("the key stands twice") && same.settings.name == "b");
 }
 
 #[test]
@@ -672,12 +695,17 @@ fn values_etcd_corrects_are_corrected() {
     for zero in ["0", "0s", "0h", ""] {
         args(&[&format!("--auto-compaction-retention={zero}"), "--auto-compaction-mode=revision"]).run();
     }
-    let large = args(&["--quota-backend-bytes=9999999999", "--max-request-bytes=20000000"]).run();
-    assert_eq!(large.notices.len(), 2);
+    let large =
+        args(&["--quota-backend-bytes=9999999999", "--max-request-bytes=20000000", "--max-concurrent-streams=65537"]);
+    let large = large.run();
+    assert_eq!(large.notices.len(), 3);
+    assert_eq!(large.settings.max_concurrent_streams, 65_536);
 }
 
 #[test]
-fn group_gates_reach_their_gates() {
+fn gates_add_up_and_group_gates_reach_their_gates() {
+    let both = args(&["--feature-gates=LeaseCheckpoint=true", "--feature-gates=LeaseCheckpointPersist=true"]).run();
+    assert!(both.settings.lease_checkpoint && both.settings.lease_checkpoint_persist);
     let loaded = args(&["--feature-gates=AllBeta=false"]).run();
     assert_eq!(loaded.notices.len(), 2, "{:?}", loaded.notices);
     let errors = args(&["--feature-gates=AllAlpha=true,LeaseCheckpoint=false"]).errors();
