@@ -149,6 +149,12 @@ async fn many_calls_share_a_connection(target: Target) -> Result<()> {
     Ok(())
 }
 
+async fn no_streams_allowed_means_no_limit(target: Target) -> Result<()> {
+    let member = Member::start_with(target, &[("max-concurrent-streams", "0")]).await?;
+    member.put(put("a", "1")).await?;
+    Ok(())
+}
+
 e2e::on_both_targets!(
     answers_look_like_grpc,
     unknown_methods_and_services_are_named,
@@ -162,4 +168,5 @@ e2e::on_both_targets!(
     other_content_types_are_not_grpc,
     a_deadline_in_the_past_fails_only_its_call,
     many_calls_share_a_connection,
+    no_streams_allowed_means_no_limit,
 );
