@@ -1,5 +1,6 @@
 //! The handle: staging, committing and reading.
 
+use std::fmt::Display;
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use types::{Index, Record, Revision, RowKey, Term};
 
 use crate::error::BackendError;
-use crate::file::{File, contained};
+use crate::file::{self, Failures, File, contained};
 use crate::overlay::{Found, Overlay, Window};
 use crate::read_view::{EVERYTHING, ReadView, row_bound};
 use crate::staged::Staged;
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
     pub(crate) options: Options,
+    pub(crate) failures: Failures,
     overlay: RwLock<Overlay>,
     view: RwLock<Arc<ReadView>>,
     /// Held by whoever changes the file, over its I/O. Readers come here only to wait for a file that failed.
@@ -97,10 +99,11 @@ impl Backend {
     /// Any [`BackendError`].
     pub fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Backend, BackendError> {
         remove_if_there(&*disk, &temporary(path))?;
+        let failures = Failures::default();
         let file = if Backend::exists(&*disk, path)? {
-            File::open(&*disk, path, options)?
+            File::open(&*disk, path, options, &failures)?
         } else {
-            let file = File::create(&*disk, &temporary(path), path, options)?;
+            let file = File::create(&*disk, &temporary(path), path, options, &failures)?;
             take_name(&*disk, path)?;
             sync_name(&*disk, path)?;
             file
@@ -110,6 +113,7 @@ impl Backend {
             disk,
             path: path.to_owned(),
             options,
+            failures,
             overlay: RwLock::default(),
             view: RwLock::new(Arc::new(view)),
             writer: Mutex::default(),
@@ -268,6 +272,17 @@ impl Backend {
         self.view().applied()
     }
 
+    /// Calls `tell` with every failure from now on that is to stop the member: all but a full disk. Whichever thread
+    /// meets the failure calls it, and hands the error to its own caller too. Only the first call of this counts.
+    pub fn on_failure(&self, tell: impl Fn(&BackendError) + Send + Sync + 'static) {
+        let _ = self.0.failures.set(Box::new(tell));
+    }
+
+    /// The error for contents that the caller knows cannot be right, though their checksums are.
+    pub fn damaged(&self, what: impl Display) -> BackendError {
+        self.view().file().explain(file::damaged(what))
+    }
+
     /// The state of the last commit, to be read at leisure.
     pub fn view(&self) -> Arc<ReadView> {
         self.0.current()
@@ -330,7 +345,7 @@ impl Inner {
 
     fn reopen(&self, writer: &mut Writer) -> Result<(), BackendError> {
         writer.closed = true;
-        let opened = File::open(&*self.disk, &self.path, self.options)
+        let opened = File::open(&*self.disk, &self.path, self.options, &self.failures)
             .and_then(|file| file.view().map_err(|error| file.explain(error)));
         match opened {
             Ok(view) => {

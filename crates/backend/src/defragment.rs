@@ -46,7 +46,7 @@ impl Inner {
             writer.removed_meanwhile = Some(Vec::new());
             self.current()
         };
-        let target = File::create(&*self.disk, &temporary(&self.path), &self.path, self.options)?;
+        let target = File::create(&*self.disk, &temporary(&self.path), &self.path, self.options, &self.failures)?;
         let mut copy = Copy { target: &target, usage: Usage::default(), last: None };
         copy.rows(&first)?;
 
@@ -60,7 +60,12 @@ impl Inner {
         take_name(&*self.disk, &self.path)?;
         latest.file().retire();
         self.publish(view);
-        sync_name(&*self.disk, &self.path).inspect_err(|error| writer.stopped = Some(error.to_string()))
+        sync_name(&*self.disk, &self.path).inspect_err(|error| {
+            writer.stopped = Some(error.to_string());
+            if let Some(tell) = self.failures.get() {
+                tell(error);
+            }
+        })
     }
 }
 

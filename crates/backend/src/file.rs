@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use env::{Disk, DiskFile, OpenMode};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table as RedbTable, WriteTransaction};
@@ -39,7 +39,11 @@ pub(crate) struct File {
     /// There until it is dropped.
     database: Option<Database>,
     was_damaged: AtomicBool,
+    failures: Failures,
 }
+
+/// Who is told of failures that are to stop the member; shared by all files that a backend has, one after the other.
+pub(crate) type Failures = Arc<OnceLock<Box<dyn Fn(&BackendError) + Send + Sync>>>;
 
 impl Drop for File {
     fn drop(&mut self) {
@@ -58,12 +62,17 @@ impl Drop for File {
 
 impl File {
     /// Opens the file at `path`, after checking that it is ours.
-    pub(crate) fn open(disk: &dyn Disk, path: &Path, options: Options) -> Result<Arc<File>, BackendError> {
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        options: Options,
+        failures: &Failures,
+    ) -> Result<Arc<File>, BackendError> {
         let io = |source| BackendError::Io { path: path.to_owned(), source };
         let handle = disk.open(path, OpenMode::Write).map_err(io)?;
         check_ours(&*handle, path)?;
         let storage = Storage::new(handle).map_err(io)?;
-        let file = File::over(storage, path, options)?;
+        let file = File::over(storage, path, options, failures)?;
         let format = contained(|| file.read_format()).map_err(|error| file.explain(error))?;
         match format {
             Some(FORMAT) => Ok(Arc::new(file)),
@@ -77,18 +86,24 @@ impl File {
     }
 
     /// Makes an empty file at `at`, durable but for its name. `path` is what it will be called.
-    pub(crate) fn create(disk: &dyn Disk, at: &Path, path: &Path, options: Options) -> Result<Arc<File>, BackendError> {
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        at: &Path,
+        path: &Path,
+        options: Options,
+        failures: &Failures,
+    ) -> Result<Arc<File>, BackendError> {
         let explain = |source: io::Error| match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BackendError::NoSpace { path: at.to_owned() },
             _ => BackendError::Io { path: at.to_owned(), source },
         };
         let storage = Storage::new(disk.open(at, OpenMode::CreateNew).map_err(explain)?).map_err(explain)?;
-        let file = File::over(storage, path, options)?;
+        let file = File::over(storage, path, options, failures)?;
         file.initialize().map_err(|error| file.explain(error))?;
         Ok(Arc::new(file))
     }
 
-    fn over(storage: Storage, path: &Path, options: Options) -> Result<File, BackendError> {
+    fn over(storage: Storage, path: &Path, options: Options, failures: &Failures) -> Result<File, BackendError> {
         let mut builder = Database::builder();
         builder.set_cache_size(options.cache_size_bytes);
         match contained(|| Ok(builder.create_with_backend(storage.clone())?)) {
@@ -97,6 +112,7 @@ impl File {
                 storage,
                 database: Some(database),
                 was_damaged: AtomicBool::default(),
+                failures: failures.clone(),
             }),
             Err(error) => Err(explain(path, &storage, error)),
         }
@@ -185,6 +201,11 @@ impl File {
         let error = explain(&self.path, &self.storage, error);
         if matches!(error, BackendError::Damaged { .. }) {
             self.was_damaged.store(true, Ordering::Relaxed);
+        }
+        if !matches!(error, BackendError::NoSpace { .. })
+            && let Some(tell) = self.failures.get()
+        {
+            tell(&error);
         }
         error
     }

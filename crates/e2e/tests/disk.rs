@@ -9,6 +9,8 @@ mod damage;
 mod failing;
 #[path = "disk/full.rs"]
 mod full;
+#[path = "disk/serving.rs"]
+mod serving;
 #[path = "disk/small_disk.rs"]
 mod small_disk;
 

@@ -169,10 +169,7 @@ impl MessageTail for ReplyTail {
 }
 
 fn encode_rows(rows: &mut RangeBody, out: &mut BytesMut, bytes_max: usize) -> Result<bool, Status> {
-    rows.encode_next(out, bytes_max).map_err(|error| {
-        tracing::error!(%error, "a stored value cannot be read");
-        Status::new(Code::Unknown, error.to_string())
-    })
+    Ok(rows.encode_next(out, bytes_max).map_err(server::Error::from)?)
 }
 
 fn put_number(out: &mut Vec<u8>, tag: u8, number: u64) {

@@ -126,10 +126,7 @@ fn read_history(view: &View, load: &HistoryLoad) -> Result<History, HistoryError
     let limits = EventLimits { rows: load.revisions_max, bytes: load.bytes_max };
     let failed = |error| match error {
         MvccError::Compacted => HistoryError::Compacted(view.compacted()),
-        other => {
-            tracing::error!(error = %other, from = load.from, "history cannot be read");
-            HistoryError::Failed(other.to_string())
-        }
+        other => HistoryError::Failed(server::Error::from(other).to_string()),
     };
     let chunk = view.events(&load.range, load.from, load.to, limits).map_err(failed)?;
     let mut events = Vec::with_capacity(chunk.events.len());

@@ -2,7 +2,6 @@
 
 use backend::BackendError;
 use membership::MembershipError;
-use membership::rows::DamagedRow;
 use mvcc::MvccError;
 use thiserror::Error;
 use types::Index;
@@ -75,8 +74,6 @@ pub enum MachineError {
     Mvcc(MvccError),
     #[error(transparent)]
     Backend(#[from] BackendError),
-    #[error("backend: {0}; remove this member and add it again with an empty data directory, or restore a backup")]
-    Damaged(#[from] DamagedRow),
     /// Entries are missing between what is applied and what came.
     #[error("the log goes on at index {found}, but index {expected} is the next to be applied")]
     Gap { expected: Index, found: Index },
@@ -102,7 +99,7 @@ impl From<MvccError> for Failure {
         match error {
             MvccError::Compacted => Failure::Refused(ApplyError::Compacted),
             MvccError::FutureRevision => Failure::Refused(ApplyError::FutureRevision),
-            broken => Failure::Broken(MachineError::Mvcc(broken)),
+            MvccError::Backend(error) => Failure::Broken(MachineError::Backend(error)),
         }
     }
 }

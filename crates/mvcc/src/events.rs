@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use types::{KeyRange, Record, Revision, RowKey};
 
 use crate::error::MvccError;
-use crate::shared::Shared;
+use crate::shared::{Shared, not_a_record};
 
 /// How much one [`View::events`](crate::View::events) does.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ pub(crate) fn read(
         ControlFlow::Continue(())
     })?;
     match damaged {
-        Some(row) => Err(MvccError::Damaged { row }),
+        Some(row) => Err(not_a_record(&shared.backend, row).into()),
         None => Ok(chunk),
     }
 }

@@ -16,6 +16,7 @@ use crate::entry::{Entry, Row, value_field_len, without_value};
 use crate::error::MvccError;
 use crate::index::{Compaction, Index};
 use crate::key_sort::sorted_places;
+use crate::shared::not_a_record;
 use crate::store::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
 use crate::tree::Tree;
 
@@ -36,7 +37,7 @@ pub(crate) fn index(backend: &Backend, budget_bytes: usize) -> Result<Index, Mvc
         ControlFlow::Break(())
     })?;
     if let Some(row) = damaged {
-        return Err(MvccError::Damaged { row });
+        return Err(not_a_record(backend, row).into());
     }
     let (previous, compacted) = (finished.unwrap_or(-1), scheduled.max(finished).unwrap_or(-1));
     let unfinished = Compaction { target: compacted, previous, is_hashed: false };
@@ -56,7 +57,7 @@ pub(crate) fn index(backend: &Backend, budget_bytes: usize) -> Result<Index, Mvc
 
 fn compaction(backend: &Backend, name: &'static str) -> Result<Option<i64>, MvccError> {
     let Some(value) = backend.value(Table::Meta, name.as_bytes())? else { return Ok(None) };
-    let row = RowKey::decode(&value).map_err(|_| MvccError::DamagedMeta { name })?;
+    let row = RowKey::decode(&value).map_err(|_| backend.damaged(format_args!("{name} is not a revision")))?;
     Ok(Some(row.revision.main))
 }
 

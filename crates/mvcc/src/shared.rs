@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use backend::Backend;
+use backend::{Backend, BackendError};
 use parking_lot::{Mutex, RwLock};
 use types::{Record, RowKey};
 
@@ -71,5 +71,11 @@ impl fmt::Debug for Shared {
 
 /// Reads a row that must be there.
 pub(crate) fn load(backend: &Backend, row: RowKey) -> Result<Record, MvccError> {
-    backend.get(row)?.ok_or(MvccError::Missing { row })
+    let missing = || backend.damaged(format_args!("row {} is missing", row.revision));
+    Ok(backend.get(row)?.ok_or_else(missing)?)
+}
+
+/// What a row is called whose seal is whole and whose bytes are no key-value all the same.
+pub(crate) fn not_a_record(backend: &Backend, row: RowKey) -> BackendError {
+    backend.damaged(format_args!("row {} is not a key-value", row.revision))
 }

@@ -1,6 +1,8 @@
 //! Every way a request can fail, sorted by what the front ends must tell the client.
 
-use machine::{ApplyError, Failure, RequestError};
+use backend::BackendError;
+use machine::{ApplyError, Failure, MachineError, RequestError};
+use mvcc::MvccError;
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +52,24 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
             Failure::Refused(error) => error.into(),
+            Failure::Broken(MachineError::Backend(error)) => error.into(),
             Failure::Broken(error) => Error::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<MvccError> for Error {
+    fn from(error: MvccError) -> Error {
+        Failure::from(error).into()
+    }
+}
+
+impl From<BackendError> for Error {
+    fn from(error: BackendError) -> Error {
+        match error {
+            // The backend has told whoever stops the member. Another one may have the answer.
+            BackendError::Damaged { .. } => Error::Stopped,
+            _ => Error::Internal(error.to_string()),
         }
     }
 }

@@ -26,10 +26,14 @@ impl Fate {
         Fate { state: Mutex::default(), ended: Condvar::new(), board, signal: tokio::sync::watch::Sender::new(false) }
     }
 
-    /// The member cannot go on; the first reason counts.
+    /// The member cannot go on. The first reason counts, for others follow from it.
     pub(crate) fn fail(&self, reason: String) {
-        tracing::error!(reason, "the member stops");
-        self.state.lock().failure.get_or_insert(reason);
+        let mut state = self.state.lock();
+        if state.failure.is_none() {
+            tracing::error!(reason, "the member stops");
+            state.failure = Some(reason);
+        }
+        drop(state);
         self.stop();
     }
 

@@ -82,8 +82,7 @@ impl Handle {
         self.check_running()?;
         let backend = self.inner().backend.clone();
         let revision = self.view().revision();
-        let hash = blocking(move || hash_everything(&backend)).await?;
-        let hash = hash.map_err(|error| Error::Internal(error.to_string()))?;
+        let hash = blocking(move || hash_everything(&backend)).await??;
         Ok(reply(revision, &HashResponse { header: None, hash }))
     }
 
@@ -104,8 +103,7 @@ impl Handle {
     pub async fn defragment(&self) -> Result<Reply, Error> {
         self.check_running()?;
         let backend = self.inner().backend.clone();
-        let done = blocking(move || backend.defragment()).await?;
-        done.map_err(|error| Error::Internal(error.to_string()))?;
+        blocking(move || backend.defragment()).await??;
         Ok(reply(0, &DefragmentResponse::default()))
     }
 

@@ -197,6 +197,9 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let Core { identity, driver, wal, machine, backend } = core;
     let board = Arc::new(Board::default());
     let fate = Arc::new(Fate::new(board.clone()));
+    // Whichever thread meets damage, a reader's too.
+    let told = fate.clone();
+    backend.on_failure(move |error| told.fail(format!("backend: {error}")));
     let (to_wal, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
     let waiters = Arc::new(Waiters::default());
     let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));

@@ -142,3 +142,25 @@ fn a_new_file_that_finds_no_space_leaves_nothing_behind() {
     disk.set_capacity(None);
     assert_eq!(contents(&open(&disk).unwrap()).unwrap(), Contents::default());
 }
+
+#[test]
+fn failures_are_told_but_for_a_full_disk() {
+    let disk = SimDisk::new();
+    let backend = open(&disk).unwrap();
+    let (send, told) = std::sync::mpsc::channel();
+    backend.on_failure(move |error| send.send(error.to_string()).unwrap());
+    backend.stage(puts(1..10, 500, 1));
+    disk.inject(fault(Some(DiskOperation::Write), 0, 1, ErrorKind::StorageFull));
+    assert!(matches!(backend.commit(), Err(BackendError::NoSpace { .. })));
+    backend.commit().unwrap();
+    assert_eq!(told.try_iter().count(), 0);
+
+    let error = backend.damaged("row 3/0 is missing").to_string();
+    assert!(error.starts_with("db is damaged: row 3/0 is missing; "), "{error}");
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [error]);
+
+    backend.stage(puts(10..20, 500, 2));
+    disk.inject(fault(Some(DiskOperation::SyncData), 0, 1, ErrorKind::Other));
+    let error = backend.commit().unwrap_err().to_string();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [error]);
+}

@@ -129,18 +129,10 @@ impl Specimen {
                 let ended = e2e::Ended { status, output: process.output() };
                 ensure!(status.code() == Some(1), "it ended with {status}:\n{}", ended.output);
                 ensure!(!ended.output.contains("\"level\":\"panic\""), "it panicked:\n{}", ended.output);
-                self.require_clear(&path, &ended.reason()?)?;
+                require_clear(&path, &ended.reason()?)?;
                 Ok(true)
             }
         }
-    }
-
-    /// Such a message names the file and says what to do.
-    fn require_clear(&self, path: &Path, reason: &str) -> Result<()> {
-        ensure!(reason.contains(&path.display().to_string()), "which file? {reason}");
-        let ways = ["restore", "remove this member", "choose another", "use the newer", "run the version"];
-        ensure!(ways.iter().any(|way| reason.contains(way)), "what now? {reason}");
-        Ok(())
     }
 
     /// Where the last byte is that is not zero.
@@ -149,6 +141,14 @@ impl Specimen {
         let last = bytes.iter().rposition(|&byte| byte != 0).context("the file is empty")?;
         Ok(last as u64 + 1)
     }
+}
+
+/// Such a message names the file and says what to do.
+pub(crate) fn require_clear(path: &Path, reason: &str) -> Result<()> {
+    ensure!(reason.contains(&path.display().to_string()), "which file? {reason}");
+    let ways = ["restore", "remove this member", "choose another", "use the newer", "run the version"];
+    ensure!(ways.iter().any(|way| reason.contains(way)), "what now? {reason}");
+    Ok(())
 }
 
 /// Something that happens to a file.

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use machine::{Body, RangeBody, Reply};
 use types::{put_varint, varint_len};
 
-use super::{stored_value, until_ended};
+use super::until_ended;
 use crate::header::framed;
 use crate::rpc::{Call, Gone, Outgoing};
 use crate::status::Status;
@@ -76,10 +76,10 @@ async fn send(worker: &Worker, reply: Reply, outgoing: &mut Outgoing) -> Result<
 
 /// Appends the next keys, and after the last of them `more` and `count`. Returns whether keys are left.
 fn next_rows(rows: &mut RangeBody, out: &mut BytesMut, bytes_max: usize) -> Result<bool, Status> {
-    if rows.encode_rows(out, bytes_max).map_err(|error| stored_value(&error))? {
+    if rows.encode_rows(out, bytes_max).map_err(server::Error::from)? {
         return Ok(true);
     }
-    rows.encode_next(out, bytes_max).map_err(|error| stored_value(&error))
+    Ok(rows.encode_next(out, bytes_max).map_err(server::Error::from)?)
 }
 
 /// A `RangeStreamResponse`, as it is sent, around an encoded `RangeResponse`.

@@ -14,7 +14,7 @@ mod tests;
 use std::future::{Future, pending};
 use std::task::{Context, Waker};
 
-use api::errors::{self, Code};
+use api::errors;
 use api::etcdserverpb::{
     AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
     LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest,
@@ -22,7 +22,6 @@ use api::etcdserverpb::{
 };
 use bytes::Bytes;
 use machine::{Body, Reply};
-use mvcc::MvccError;
 use prost::Message;
 use server::{Error, Handle};
 use tokio::time::sleep_until;
@@ -181,13 +180,7 @@ fn with_header(worker: &Worker, reply: Reply) -> Result<Answer<ReplyTail>, Statu
 }
 
 fn body_bytes(body: Body) -> Result<Bytes, Status> {
-    body.into_bytes().map_err(|error| stored_value(&error))
-}
-
-/// A stored value could not be read; the answer cannot be made.
-fn stored_value(error: &MvccError) -> Status {
-    tracing::error!(%error, "a stored value cannot be read");
-    Status::new(Code::Unknown, error.to_string())
+    Ok(body.into_bytes().map_err(server::Error::from)?)
 }
 
 /// Resolves when a stream must end whatever the client does: the member stops, the client's time is up, or it asked
