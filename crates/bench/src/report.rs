@@ -49,7 +49,8 @@ impl fmt::Display for Report {
         for line in &self.0 {
             let (etcd, quorate) = (number(line.etcd), number(line.quorate));
             let ratio = line.quorate / line.etcd;
-            writeln!(f, "| {} | {} | {etcd} | {quorate} | {ratio:.2} |", line.row, line.metric)?;
+            let decimals = if ratio < 0.1 { 4 } else { 2 };
+            writeln!(f, "| {} | {} | {etcd} | {quorate} | {ratio:.decimals$} |", line.row, line.metric)?;
         }
         Ok(())
     }

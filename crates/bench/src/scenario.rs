@@ -7,7 +7,7 @@ use anyhow::ensure;
 use tokio::time::sleep;
 
 use crate::fill::fill;
-use crate::load::{Load, Outcome, Pace};
+use crate::load::{Load, Pace};
 use crate::measure::{Usage, peak_rss_mb, rss_mb};
 use crate::server::Server;
 use crate::watchers::{Streamed, fan_out, keep_alive};
@@ -32,6 +32,8 @@ pub(crate) struct Size {
 const MANY: (usize, usize) = (100, 10);
 const ONE: (usize, usize) = (1, 1);
 const WATCHERS: usize = 1000;
+/// Puts a second in the open loop: what either server does without falling behind.
+const OPEN_RATE: f64 = 5000.0;
 
 /// Collects the figures of one server's turn.
 pub(crate) struct Turn<'a> {
@@ -60,6 +62,8 @@ impl Turn<'_> {
         let warm = Load { keys: 10_000, ..self.load(&server, Workload::Put, MANY) };
         warm.run().await?;
         self.loaded("put 8 B/256 B, 100x10", &server, Workload::Put, MANY).await?;
+        let open = Load { pace: Pace::Open(OPEN_RATE), ..self.load(&server, Workload::Put, MANY) };
+        self.measured("put, 5,000/s whatever the answers take, 100x10", &server, open).await?;
         self.loaded("put, one client", &server, Workload::Put, ONE).await?;
         self.loaded("get linearizable, 100x10", &server, Workload::Get, MANY).await?;
         self.loaded("get serializable, 100x10", &server, Workload::GetSerializable, MANY).await?;
@@ -80,6 +84,7 @@ impl Turn<'_> {
         self.streamed("watch fan-out, 1,000 watchers", "us CPU/event", &seen, used);
         let (renewed, used) = keep_alive(address, pid, WATCHERS, duration).await?;
         self.streamed("lease keepalive, 1,000 streams", "us CPU/op", &renewed, used);
+        self.note("watch fan-out and keepalive", "peak RSS MB", peak_rss_mb(pid)?);
         Ok(())
     }
 
@@ -88,6 +93,7 @@ impl Turn<'_> {
         let server = self.server().await?;
         put_range(&server).await?;
         self.loaded("range 1,000 x 1 KiB, one client", &server, Workload::Range, ONE).await?;
+        self.note("range 1,000 x 1 KiB, one client", "peak RSS MB", peak_rss_mb(server.pid())?);
         drop(server);
         let server = self.server().await?;
         fill(server.address(), self.size.keys, 64).await?;
@@ -130,26 +136,25 @@ impl Turn<'_> {
         workload: Workload,
         shape: (usize, usize),
     ) -> anyhow::Result<()> {
+        self.measured(row, server, self.load(server, workload, shape)).await
+    }
+
+    async fn measured(&mut self, row: &'static str, server: &Server, load: Load) -> anyhow::Result<()> {
+        let writes = load.workload.writes();
         let before = Usage::of(server.pid())?;
-        let outcome = self.load(server, workload, shape).run().await?;
+        let outcome = load.run().await?;
         let used = Usage::of(server.pid())?.since(&before);
         ensure!(outcome.errors == 0, "{row} on {}: {outcome}", self.name);
         eprintln!("{}: {row}: {outcome}", self.name);
-        self.note_load(row, &outcome, used, shape == ONE, workload);
-        Ok(())
-    }
-
-    fn note_load(&mut self, row: &'static str, outcome: &Outcome, used: Usage, one: bool, workload: Workload) {
         let operations = outcome.operations as f64;
         self.note(row, "us CPU/op", used.cpu.as_secs_f64() * 1e6 / operations);
-        if !one {
-            self.note(row, "op/s", outcome.per_second());
-        }
+        self.note(row, "op/s", outcome.per_second());
         self.note(row, "p50 us", outcome.latency_us(0.5));
         self.note(row, "p99 us", outcome.latency_us(0.99));
-        if workload == Workload::Put {
+        if writes {
             self.note(row, "bytes written/op", used.written_bytes as f64 / operations);
         }
+        Ok(())
     }
 
     fn streamed(&mut self, row: &'static str, metric: &'static str, seen: &Streamed, used: Usage) {

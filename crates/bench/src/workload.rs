@@ -29,6 +29,18 @@ pub(crate) enum Workload {
     Kubernetes,
 }
 
+impl Workload {
+    /// Whether it changes what the server keeps.
+    pub(crate) fn writes(self) -> bool {
+        match self {
+            Workload::Put | Workload::Txn | Workload::LeaseGrant | Workload::Kubernetes => true,
+            Workload::Get | Workload::GetSerializable | Workload::Range | Workload::LimitOne | Workload::CountOnly => {
+                false
+            }
+        }
+    }
+}
+
 pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
 pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
