@@ -1,7 +1,7 @@
 //! The committed state of one moment.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable};
@@ -68,6 +68,39 @@ impl ReadView {
         Ok(values.into_iter().collect())
     }
 
+    /// The main revisions of all rows lie in this range: for scanning them piece by piece.
+    ///
+    /// # Errors
+    /// [`BackendError::Damaged`] or [`BackendError::Io`].
+    pub fn revisions(&self) -> Result<Range<i64>, BackendError> {
+        self.outermost_rows().map_err(|error| self.file.explain(error))
+    }
+
+    fn outermost_rows(&self) -> Result<Range<i64>, redb::Error> {
+        contained(|| {
+            let (Some(first), Some(last)) = (self.rows.first()?, self.rows.last()?) else { return Ok(0..0) };
+            let first = decode(first.0.value())?.revision.main;
+            let last = decode(last.0.value())?.revision.main;
+            Ok(first..last.saturating_add(1))
+        })
+    }
+
+    /// To be asked after scans, piece by piece, of all [`ReadView::revisions`], which met `count` rows: damage to the
+    /// tree above the rows may have hidden some.
+    ///
+    /// # Errors
+    /// [`BackendError::Damaged`] if that are not all.
+    pub fn check_row_count(&self, count: u64) -> Result<(), BackendError> {
+        self.require_row_count(count).map_err(|error| self.file.explain(error))
+    }
+
+    fn require_row_count(&self, count: u64) -> Result<(), redb::Error> {
+        match self.usage.rows {
+            written if written == count => Ok(()),
+            written => Err(damaged(format_args!("{count} rows were found where {written} were written"))),
+        }
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
@@ -100,8 +133,8 @@ impl ReadView {
             }
             count += 1;
         }
-        if bounds == EVERYTHING && count != self.usage.rows {
-            return Err(damaged(format_args!("{count} rows were found where {} were written", self.usage.rows)));
+        if bounds == EVERYTHING {
+            self.require_row_count(count)?;
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -142,8 +175,7 @@ impl<'a> Rows<'a> {
     pub(crate) fn next(&mut self) -> Result<Option<StoredRow<'a>>, redb::Error> {
         contained(|| {
             let Some((key, sealed)) = self.range.next().transpose()? else { return Ok(None) };
-            let row = RowKey::decode(key.value())
-                .map_err(|_| damaged(format_args!("{} is not a row key", key.value().escape_ascii())))?;
+            let row = decode(key.value())?;
             unseal_row(row, sealed.value())?;
             if let Some(last) = self.last.replace(row).filter(|last| *last >= row) {
                 return Err(damaged(format_args!("row {} stands behind row {}", row.revision, last.revision)));
@@ -176,6 +208,10 @@ pub(crate) const EVERYTHING: (Bound<RowKey>, Bound<RowKey>) = (Bound::Unbounded,
 /// The first row that `revision` can have.
 pub(crate) fn row_bound(revision: Revision) -> RowKey {
     RowKey { revision, tombstone: false }
+}
+
+fn decode(key: &[u8]) -> Result<RowKey, redb::Error> {
+    RowKey::decode(key).map_err(|_| damaged(format_args!("{} is not a row key", key.escape_ascii())))
 }
 
 fn unseal_row(row: RowKey, sealed: &[u8]) -> Result<&[u8], redb::Error> {

@@ -36,7 +36,7 @@ impl Default for MachineOptions {
     /// etcd's defaults, and a gigabyte of values in memory.
     fn default() -> MachineOptions {
         MachineOptions {
-            store: StoreOptions { value_budget_bytes: 1 << 30 },
+            store: StoreOptions { value_budget_bytes: 1 << 30, restore_threads: 1 },
             lessor: LessorOptions { ttl_min: 2, checkpoint_interval: None },
             learners_max: 1,
             persist_checkpoints: false,

@@ -12,12 +12,13 @@ use backend::{Backend, Options, Staged};
 use bytes::BytesMut;
 use env::{RealDisk, Rng, SystemRng};
 use mvcc::{RangeQuery, Store, StoreOptions};
+use rustix::time::ClockId;
 use types::{KeyRange, LeaseId};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const UNLIMITED: StoreOptions = StoreOptions { value_budget_bytes: usize::MAX };
+const UNLIMITED: StoreOptions = StoreOptions { value_budget_bytes: usize::MAX, restore_threads: 1 };
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -68,11 +69,14 @@ fn write(path: &Path, keys: u64, value: &[u8], is_shuffled: bool) {
 }
 
 fn restore(path: &Path, keys: u64) {
+    let restore_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = StoreOptions { restore_threads, ..UNLIMITED };
     let before = resident_bytes();
     let backend = open(path);
-    let start = cpu();
-    let store = Store::restore(backend, UNLIMITED).expect("a sound backend");
-    println!("{:>10.0} ms to restore", (cpu() - start) as f64 / 1e6);
+    let (start, start_cpu) = (nanos(ClockId::Monotonic), nanos(ClockId::ProcessCPUTime));
+    let store = Store::restore(backend, options).expect("a sound backend");
+    let (elapsed, cpu) = (nanos(ClockId::Monotonic) - start, nanos(ClockId::ProcessCPUTime) - start_cpu);
+    println!("{:>10.0} ms to restore, {:.0} ms of CPU time", elapsed as f64 / 1e6, cpu as f64 / 1e6);
     println!("{:>10.0} bytes a key after restore (resident set)", (resident_bytes() - before) as f64 / keys as f64);
     let hash = || drop(store.view().hash_kv(0).map(|hash| hash.hash));
     time("hash of all, a row", keys as usize, hash);
@@ -167,7 +171,11 @@ fn time(what: &str, count: usize, job: impl FnOnce()) {
 
 /// CPU time of this thread in nanoseconds: it holds still when others keep the machine busy.
 fn cpu() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    nanos(ClockId::ThreadCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 

@@ -3,42 +3,37 @@
 //! Superseded records are let go as the scan meets newer ones, so it needs memory for what the index will hold and
 //! some 60 bytes a key.
 
+mod slices;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
-use std::ops::ControlFlow;
 
 use backend::{Backend, Table};
 use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use types::{Record, Revision, RowKey};
+use types::RowKey;
 
 use crate::entry::{Entry, Row, value_field_len, without_value};
 use crate::error::MvccError;
 use crate::index::{Compaction, Index};
 use crate::key_sort::sorted_places;
-use crate::shared::not_a_record;
-use crate::store::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
+use crate::store::{FINISHED_COMPACTION, SCHEDULED_COMPACTION, StoreOptions};
 use crate::tree::Tree;
+use slices::{Piece, ReadRow, Reading};
 
 /// Room is made in advance for no more keys than that: there may be many rows of few keys.
 const ROOM_MAX: usize = 1 << 22;
 
-/// The index of what is in the backend, holding no more than `budget_bytes` of values.
-pub(crate) fn index(backend: &Backend, budget_bytes: usize) -> Result<Index, MvccError> {
+/// The index of what is committed in the backend; nothing is staged there yet.
+pub(crate) fn index(backend: &Backend, options: &StoreOptions) -> Result<Index, MvccError> {
     let scheduled = compaction(backend, SCHEDULED_COMPACTION)?;
     let finished = compaction(backend, FINISHED_COMPACTION)?;
-    let mut gathered = Gathered::new(budget_bytes, backend.view().row_count());
-    let mut damaged = None;
-    backend.scan(Revision::first(0), Revision::first(i64::MAX), &mut |row, bytes| {
-        if gathered.take(row, bytes) {
-            return ControlFlow::Continue(());
-        }
-        damaged = Some(row);
-        ControlFlow::Break(())
-    })?;
-    if let Some(row) = damaged {
-        return Err(not_a_record(backend, row).into());
-    }
+    let view = backend.view();
+    let mut gathered = Gathered::new(options.value_budget_bytes, view.row_count());
+    let hasher = DefaultHashBuilder::default();
+    let reading = Reading { backend, view: &view, hasher: &hasher };
+    reading.run(options.restore_threads, &mut |piece| gathered.take(piece, &hasher))?;
+    view.check_row_count(gathered.row_count)?;
     let (previous, compacted) = (finished.unwrap_or(-1), scheduled.max(finished).unwrap_or(-1));
     let unfinished = Compaction { target: compacted, previous, is_hashed: false };
     let revision = gathered.revision.max(compacted).max(1);
@@ -51,7 +46,7 @@ pub(crate) fn index(backend: &Backend, budget_bytes: usize) -> Result<Index, Mvc
         staged_revision: revision,
         value_bytes: gathered.value_bytes,
         hand: 0,
-        tree: gathered.into_tree(),
+        tree: gathered.into_tree(options.restore_threads),
     })
 }
 
@@ -66,7 +61,7 @@ struct Gathered {
     entries: Vec<Entry>,
     /// Where in `entries` a key is.
     places: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    row_count: u64,
     revision: i64,
     filler: Option<Row>,
     value_bytes: usize,
@@ -80,7 +75,7 @@ impl Gathered {
         Gathered {
             entries: Vec::with_capacity(keys),
             places: HashTable::with_capacity(keys),
-            hasher: DefaultHashBuilder::default(),
+            row_count: 0,
             revision: 0,
             filler: None,
             value_bytes: 0,
@@ -88,17 +83,19 @@ impl Gathered {
         }
     }
 
-    /// Takes a row that is newer than all before. Returns whether it was one.
-    fn take(&mut self, row: RowKey, bytes: &[u8]) -> bool {
-        self.revision = row.revision.main;
-        if bytes.is_empty() {
-            // A backup restored with a raised revision ends in a row without content (`etcdutl snapshot restore
-            // --bump-revision`): it stands for the revision, not for a key.
-            self.filler = Some(Row::put(row.revision, 0));
-            return true;
+    /// Takes rows that are newer than all before.
+    fn take(&mut self, piece: Piece, hasher: &DefaultHashBuilder) {
+        self.row_count += piece.row_count;
+        self.revision = self.revision.max(piece.revision);
+        self.filler = piece.filler.or(self.filler);
+        for read in piece.rows {
+            self.file(read, hasher);
         }
-        let Some(mut record) = Record::from_stored(bytes) else { return false };
-        let row = if row.tombstone { Row::tombstone(row.revision) } else { Row::put(row.revision, bytes.len()) };
+    }
+
+    /// Puts the record into the entry of its key.
+    fn file(&mut self, read: ReadRow, hasher: &DefaultHashBuilder) {
+        let ReadRow { row, mut record, hash } = read;
         if !row.is_tombstone() {
             let added = value_field_len(&record);
             if self.value_bytes + added <= self.budget_bytes {
@@ -107,14 +104,7 @@ impl Gathered {
                 record = without_value(&record);
             }
         }
-        self.file(record, row);
-        true
-    }
-
-    /// Puts the record into the entry of its key.
-    fn file(&mut self, record: Record, row: Row) {
-        let (hasher, entries) = (&self.hasher, &mut self.entries);
-        let hash = hasher.hash_one(record.key());
+        let entries = &mut self.entries;
         let is_same = |&place: &u32| entries[place as usize].key() == record.key();
         match self.places.entry(hash, is_same, |&place| hasher.hash_one(entries[place as usize].key())) {
             Slot::Occupied(slot) => {
@@ -132,12 +122,91 @@ impl Gathered {
         }
     }
 
-    fn into_tree(self) -> Tree {
+    fn into_tree(self, threads: usize) -> Tree {
         drop(self.places);
-        let order = sorted_places(self.entries.len(), &|place| self.entries[place as usize].key());
+        let order = sorted_places(self.entries.len(), threads, &|place| self.entries[place as usize].key());
         let mut entries: Vec<Option<Entry>> = self.entries.into_iter().map(Some).collect();
         let in_order =
             order.into_iter().map(|item| entries[item.place as usize].take().expect("every place is there once"));
-        Tree::from_sorted(in_order)
+        Tree::from_sorted(in_order, threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use backend::{Options, Staged};
+    use env::{Disk, OpenMode, SimDisk};
+    use types::{Record, RecordMeta, Revision};
+
+    use super::*;
+
+    fn put(main: i64, sub: i64, key: i64, value_len: usize) -> (RowKey, Record) {
+        let row = RowKey { revision: Revision { main, sub }, tombstone: false };
+        let meta = RecordMeta { mod_revision: main, ..RecordMeta::default() };
+        (row, Record::put(format!("/key/{key:06}").as_bytes(), &vec![b'v'; value_len], meta))
+    }
+
+    fn delete(main: i64, key: i64) -> (RowKey, Record) {
+        let row = RowKey { revision: Revision::first(main), tombstone: true };
+        (row, Record::tombstone(format!("/key/{key:06}").as_bytes()))
+    }
+
+    /// Keys written once and again, deletions, transactions, large values, a stretch without rows.
+    fn rows() -> Vec<(RowKey, Record)> {
+        let mixed = |main: i64| main * 7919 % 5003;
+        let mut rows = Vec::new();
+        for main in (2..9000).filter(|main| !(4000..6500).contains(main)) {
+            match main % 50 {
+                0 => rows.push(delete(main, mixed(main - 7))),
+                1 => rows.extend((0..100).map(|sub| put(main, sub, mixed(main) + sub, 8))),
+                2 => rows.push(put(main, 0, 1, 10_000)),
+                _ => rows.push(put(main, 0, mixed(main), 30)),
+            }
+        }
+        rows
+    }
+
+    fn open(disk: &SimDisk) -> Backend {
+        Backend::open(Arc::new(disk.clone()), Path::new("db"), Options::default()).expect("the disk works")
+    }
+
+    #[test]
+    fn any_number_of_threads_makes_the_same_index() {
+        let backend = open(&SimDisk::new());
+        backend.stage(Staged { rows: rows(), ..Staged::default() });
+        backend.commit().expect("the disk works");
+        for value_budget_bytes in [0, 100_000, usize::MAX] {
+            let index = |restore_threads| {
+                index(&backend, &StoreOptions { value_budget_bytes, restore_threads }).expect("the rows are sound")
+            };
+            let alone = index(1);
+            assert!(alone.value_bytes <= value_budget_bytes && alone.revision == 8999);
+            let alone = format!("{alone:?}");
+            for restore_threads in 2..5 {
+                assert!(format!("{:?}", index(restore_threads)) == alone, "with {restore_threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_ends_at_a_damaged_row() {
+        let disk = SimDisk::new();
+        let backend = open(&disk);
+        backend.stage(Staged { rows: rows(), ..Staged::default() });
+        backend.commit().expect("the disk works");
+        drop(backend);
+        let contents = disk.contents(Path::new("db")).expect("the file is there");
+        let value = contents.windows(5000).position(|bytes| bytes.iter().all(|&byte| byte == b'v'));
+        let value = value.expect("a large value is there") as u64;
+        let file = disk.open(Path::new("db"), OpenMode::Write).expect("the file is there");
+        file.write_at(b"w", value).expect("the disk works");
+        let backend = open(&disk);
+        for restore_threads in 1..5 {
+            let restored = index(&backend, &StoreOptions { value_budget_bytes: usize::MAX, restore_threads });
+            assert!(restored.is_err_and(|error| error.to_string().contains("fails its checksum")));
+        }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) const FINISHED_COMPACTION: &str = "finishedCompactRev";
 pub struct StoreOptions {
     /// Current values beyond this many bytes are left to the backend.
     pub value_budget_bytes: usize,
+    /// So many threads read the backend's rows while the store is restored, and the calling one files them; with 1 it
+    /// does everything itself. What comes out is the same.
+    pub restore_threads: usize,
 }
 
 /// The store, as its one writer holds it.
@@ -49,7 +52,7 @@ impl Store {
     /// # Errors
     /// If the backend fails or holds something else.
     pub fn restore(backend: Backend, options: StoreOptions) -> Result<Store, MvccError> {
-        let index = restore::index(&backend, options.value_budget_bytes)?;
+        let index = restore::index(&backend, &options)?;
         Ok(Store { shared: Arc::new(Shared::new(index, backend)), options })
     }
 

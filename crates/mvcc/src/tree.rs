@@ -19,6 +19,7 @@ mod leaf;
 mod prints;
 
 use std::ops::{ControlFlow, Range};
+use std::thread;
 
 use types::{Record, RowKey};
 
@@ -35,6 +36,9 @@ const LEAST: usize = CAPACITY / 4;
 const COMFORTABLE: usize = 51;
 /// Splits happen at most once per 16 inserts below, so 2^64 inserts make no higher tree.
 const HEIGHT_MAX: usize = 16;
+
+/// Fewer leaves are not worth a thread.
+const LEAVES_PER_THREAD: usize = 1024;
 
 /// The position of a node.
 pub(crate) type NodeId = u32;
@@ -93,19 +97,16 @@ impl Path {
 
 impl Default for Tree {
     fn default() -> Tree {
-        Tree::from_sorted(std::iter::empty())
+        Tree::from_sorted(std::iter::empty(), 1)
     }
 }
 
 impl Tree {
-    /// A tree of entries that come in ascending key order.
-    pub(crate) fn from_sorted(entries: impl ExactSizeIterator<Item = Entry>) -> Tree {
+    /// A tree of entries that come in ascending key order, made on up to `threads` threads besides this one.
+    pub(crate) fn from_sorted(entries: impl ExactSizeIterator<Item = Entry>, threads: usize) -> Tree {
         let mut tree = Tree { nodes: Vec::new(), free: Vec::new(), root: Child { node: 0, live: 0, newest: 0 } };
         let mut level: Vec<(Box<[u8]>, Child)> = Vec::new();
-        let sizes = even_parts(entries.len());
-        let mut entries = entries;
-        for size in sizes {
-            let leaf = Leaf::of(entries.by_ref().take(size).collect());
+        for leaf in leaves(entries, threads) {
             let separator = match level.last() {
                 None => Box::default(),
                 Some((_, left)) => {
@@ -396,6 +397,24 @@ impl Child {
         self.live = self.live.checked_add_signed(live_change).expect("only live keys are taken away");
         self.newest = self.newest.max(main);
     }
+}
+
+/// Cuts sorted entries into leaves. Threads finish them while more are cut.
+fn leaves(mut entries: impl ExactSizeIterator<Item = Entry>, threads: usize) -> Vec<Leaf> {
+    let mut sizes = even_parts(entries.len());
+    let mut cut = |size| -> Vec<Entry> { entries.by_ref().take(size).collect() };
+    if threads < 2 || sizes.len() < LEAVES_PER_THREAD {
+        return sizes.map(|size| Leaf::of(cut(size))).collect();
+    }
+    thread::scope(|scope| {
+        let mut workers = Vec::new();
+        let per_worker = (sizes.len() / (4 * threads)).max(LEAVES_PER_THREAD);
+        while sizes.len() > 0 {
+            let cut: Vec<_> = sizes.by_ref().take(per_worker).map(&mut cut).collect();
+            workers.push(scope.spawn(move || cut.into_iter().map(Leaf::of).collect::<Vec<_>>()));
+        }
+        workers.into_iter().flat_map(|worker| worker.join().expect("making leaves does not panic")).collect()
+    })
 }
 
 /// The shortest key that is above `left` and not above `right`.

@@ -114,7 +114,7 @@ fn many(fixture: &mut Fixture, keys: u32, value: &[u8]) {
     fixture.batch(|batch, staged| {
         for number in 0..keys {
             support::run(batch, staged, |txn| {
-                drop(txn.put(format!("/k/{number:05}").as_bytes(), value, LeaseId::NONE))
+                drop(txn.put(format!("/k/{number:05}").as_bytes(), value, LeaseId::NONE));
             });
         }
         for number in (0..keys).step_by(10) {

@@ -32,6 +32,7 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
             election_timeout: from.election_timeout,
         },
         value_budget_bytes: from.value_memory_budget_bytes,
+        restore_threads: std::thread::available_parallelism().map_or(1, usize::from).min(RESTORE_THREADS_MAX),
         catchup_entries: from.snapshot_catchup_entries,
         backend_batch_interval: from.backend_batch_interval,
         compaction_batch_limit: from.compaction_batch_limit,
@@ -44,6 +45,9 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         wal_segment_size_bytes: wal_segment_size_bytes(from.max_request_bytes),
     }
 }
+
+/// More threads read faster than one takes from them.
+const RESTORE_THREADS_MAX: usize = 4;
 
 /// Every request must fit into one segment.
 fn wal_segment_size_bytes(max_request_bytes: usize) -> u64 {

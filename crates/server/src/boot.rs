@@ -184,7 +184,10 @@ fn machine_options(settings: &Settings) -> MachineOptions {
     let ttl_min = (election_ms * 3 + 1999) / 2000;
     let checkpoint_interval = settings.lease_checkpoints.then_some(LEASE_CHECKPOINT_INTERVAL);
     MachineOptions {
-        store: StoreOptions { value_budget_bytes: settings.value_budget_bytes },
+        store: StoreOptions {
+            value_budget_bytes: settings.value_budget_bytes,
+            restore_threads: settings.restore_threads,
+        },
         lessor: LessorOptions { ttl_min, checkpoint_interval },
         persist_checkpoints: settings.lease_checkpoints_persist,
         ..MachineOptions::default()

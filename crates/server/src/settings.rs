@@ -19,6 +19,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Bytes of current values kept in memory.
     pub value_budget_bytes: usize,
+    /// Threads that read the rows of the state at the start; see `mvcc::StoreOptions`.
+    pub restore_threads: usize,
     /// Entries kept in the log behind the applied index, for members that fall behind.
     pub catchup_entries: u64,
     /// Longest time between two commits of the backend.
@@ -72,6 +74,7 @@ impl Settings {
                 election_timeout,
             },
             value_budget_bytes: 1 << 30,
+            restore_threads: 1,
             catchup_entries: 5000,
             backend_batch_interval: Duration::from_millis(100),
             compaction_batch_limit: 1000,

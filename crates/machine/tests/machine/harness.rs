@@ -19,7 +19,7 @@ use types::{EntryKind, Index, LogEntry, Term};
 
 pub(crate) fn options() -> MachineOptions {
     MachineOptions {
-        store: StoreOptions { value_budget_bytes: 1 << 20 },
+        store: StoreOptions { value_budget_bytes: 1 << 20, restore_threads: 1 },
         lessor: LessorOptions { ttl_min: 2, checkpoint_interval: None },
         ..MachineOptions::default()
     }

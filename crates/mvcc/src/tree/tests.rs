@@ -199,7 +199,7 @@ proptest! {
                 Entry::new(record, row)
             })
             .collect();
-        let mut tree = Tree::from_sorted(entries.into_iter());
+        let mut tree = Tree::from_sorted(entries.into_iter(), 1);
         let (mut main, mut compacted) = (1, 0);
         check(&tree, &model, main, compacted);
         let write = |model: &mut Model, tree: &mut Tree, main: i64, key: Vec<u8>, is_put: bool| {

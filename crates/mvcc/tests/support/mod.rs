@@ -99,7 +99,8 @@ fn open(disk: &SimDisk) -> Backend {
 }
 
 fn restore(backend: &Backend, budget: usize) -> Store {
-    Store::restore(backend.clone(), StoreOptions { value_budget_bytes: budget }).expect("the backend is sound")
+    Store::restore(backend.clone(), StoreOptions { value_budget_bytes: budget, restore_threads: 1 })
+        .expect("the backend is sound")
 }
 
 /// The rows of an answer, by taking its encoding apart again, in pieces of `piece` bytes.
