@@ -63,8 +63,7 @@ pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResu
         pin.get_or_insert_with(|| shared.pins.pin(at));
     }
     drop(index);
-    let source = pin.filter(|_| found.stored > 0).map(|pin| Source::new(shared, pin));
-    answer(shared, query, &plan, found, source, current)
+    answer(shared, query, &plan, found, pin, current)
 }
 
 /// Reads at `at` inside a transaction, which holds the index for itself.
@@ -87,8 +86,8 @@ pub(crate) fn read_locked(
     let ended = walk.go_on(&index.tree, &plan, usize::MAX, &mut found);
     debug_assert!(ended.is_continue());
     found.take_unstaged(index);
-    let source = (found.stored > 0).then(|| Source::new(shared, shared.pins.pin(at)));
-    answer(shared, query, &plan, found, source, current)
+    let pin = (found.stored > 0).then(|| shared.pins.pin(at));
+    answer(shared, query, &plan, found, pin, current)
 }
 
 /// How a query is carried out.
@@ -400,11 +399,11 @@ impl Visitor for Count {
 
 /// Filters, sorts and cuts what was found.
 fn answer(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     query: &RangeQuery,
     plan: &Plan,
     found: Found,
-    source: Option<Source>,
+    pin: Option<Pin>,
     current: i64,
 ) -> Result<RangeResult, MvccError> {
     let Found { count, mut cells, metas, .. } = found;
@@ -423,7 +422,8 @@ fn answer(
             }
         }
     }
-    let source = source.filter(|_| cells.iter().any(Cell::is_stored));
+    // Only from here on a client decides how long it takes.
+    let source = pin.filter(|_| cells.iter().any(Cell::is_stored)).map(|pin| Source::new(shared, pin));
     let rows = match cells.len() {
         0 => RangeRows::none(),
         1 => RangeRows::one(cells.remove(0), query.keys_only, source),

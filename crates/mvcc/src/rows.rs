@@ -67,10 +67,10 @@ impl Source {
     }
 
     fn load(&self, row: Row) -> Result<Record, MvccError> {
-        let loaded = self.shared.load(row);
-        // Asked afterwards: the pin may break, and the row go, while it is looked for.
+        let found = self.shared.backend.get(row.key())?;
+        // Asked afterwards: the pin may break, and the row go, while it is looked for. Then nothing is damaged.
         self.check()?;
-        loaded
+        self.shared.must_exist(row, found)
     }
 }
 

@@ -61,6 +61,11 @@ impl Shared {
     pub(crate) fn load(&self, row: Row) -> Result<Record, MvccError> {
         load(&self.backend, row.key())
     }
+
+    /// What was found of a row that nothing can have removed.
+    pub(crate) fn must_exist(&self, row: Row, found: Option<Record>) -> Result<Record, MvccError> {
+        must_exist(&self.backend, row.key(), found)
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -71,8 +76,12 @@ impl fmt::Debug for Shared {
 
 /// Reads a row that must be there.
 pub(crate) fn load(backend: &Backend, row: RowKey) -> Result<Record, MvccError> {
-    let missing = || backend.damaged(format_args!("row {} is missing", row.revision));
-    Ok(backend.get(row)?.ok_or_else(missing)?)
+    let found = backend.get(row)?;
+    must_exist(backend, row, found)
+}
+
+fn must_exist(backend: &Backend, row: RowKey, found: Option<Record>) -> Result<Record, MvccError> {
+    Ok(found.ok_or_else(|| backend.damaged(format_args!("row {} is missing", row.revision)))?)
 }
 
 /// What a row is called whose seal is whole and whose bytes are no key-value all the same.

@@ -140,11 +140,15 @@ fn removal_need_not_wait_for_ever() {
     let mut answer =
         view.range(&RangeQuery { revision: 3, ..RangeQuery::current(KeyRange::all()) }).expect("it can be read");
     let mut out = bytes::BytesMut::new();
+    let mut late =
+        view.range(&RangeQuery { revision: 3, ..RangeQuery::current(KeyRange::all()) }).expect("it can be read");
+    fixture.backend.on_failure(|error| panic!("nothing is damaged: {error}"));
     fixture.compact(4);
     assert!(matches!(view.prune_step(100), Ok(PruneStep::Waiting)));
     view.break_reads();
     assert!(matches!(answer.rows.encode_next(&mut out, 1), Err(MvccError::Compacted)));
     fixture.prune();
+    assert!(matches!(late.rows.encode_next(&mut out, 1), Err(MvccError::Compacted)), "its row is gone");
     assert!(answer.rows.encode_next(&mut out, usize::MAX).is_ok(), "what lies in memory needs no old rows");
     let now = view.range(&RangeQuery { revision: 4, ..RangeQuery::current(KeyRange::all()) }).expect("it can be read");
     assert_eq!(decoded(now, 1).len(), 2);
