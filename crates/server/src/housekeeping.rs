@@ -24,8 +24,8 @@ const CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 
 /// How long removal waits before it looks again whether old rows are still being read.
 const PINNED_RETRY_INTERVAL: Duration = Duration::from_millis(50);
-/// So often it does so; then answers whose clients do not take them are given up.
-const PINNED_RETRIES: u32 = 600;
+/// So long it waits; then answers whose clients do not take them are given up.
+const PINNED_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What is to be done, as the apply thread sees it.
 #[derive(Default)]
@@ -79,6 +79,7 @@ pub(crate) struct CompactionThread {
     pub(crate) chores: Arc<Chores>,
     pub(crate) bell: Arc<CommitBell>,
     pub(crate) fate: Arc<Fate>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_limit: usize,
     pub(crate) sleep_interval: Duration,
     /// Tells waiting physical compactions up to which revision removal is done and committed.
@@ -101,20 +102,21 @@ impl CompactionThread {
     fn prune(&self) -> Result<(), mvcc::MvccError> {
         let view = self.shared.view();
         let target = view.compacted();
-        let mut retries = 0;
+        let mut waiting_since = None;
         loop {
             match view.prune_step(self.batch_limit)? {
                 PruneStep::Removed(staged) => {
-                    retries = 0;
+                    waiting_since = None;
                     self.backend.stage(staged);
                     self.bell.ring(&self.backend, &self.fate);
                 }
                 // An answer that is still being sent needs old rows; it may be with a slow client.
                 PruneStep::Waiting => {
-                    retries += 1;
-                    if retries == PINNED_RETRIES {
+                    let now = self.clock.now();
+                    if now.since(*waiting_since.get_or_insert(now)) >= PINNED_WAIT_MAX {
                         tracing::warn!("answers at compacted revisions are not taken by their clients; given up");
                         view.break_reads();
+                        waiting_since = None;
                     }
                     self.fate.wait_stopped(PINNED_RETRY_INTERVAL);
                 }

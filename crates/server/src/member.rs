@@ -264,6 +264,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         chores: chores.clone(),
         bell: bell.clone(),
         fate: fate.clone(),
+        clock: clock.clone(),
         batch_limit: settings.compaction_batch_limit,
         sleep_interval: settings.compaction_sleep_interval,
         finished,
