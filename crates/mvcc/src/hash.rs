@@ -9,15 +9,15 @@
 //!
 //! Source: etcd-io/etcd `server/storage/mvcc/hash.go`, `kvstore_compaction.go`.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
-use parking_lot::RwLockReadGuard;
 use types::Revision;
 
+use crate::entry::Row;
 use crate::error::MvccError;
 use crate::index::Compaction;
+use crate::leaves::each_leaf;
 use crate::shared::Shared;
-use crate::tree::{Child, Leaf, Visitor};
 
 /// How many hashes made at compactions are kept.
 const KEPT_HASHES: usize = 10;
@@ -47,7 +47,7 @@ pub(crate) fn on_demand(shared: &Shared, revision: i64) -> Result<HashKv, MvccEr
         // What is newer than the pin stays, and of what is older all that counts.
         (index.compacted, hash_revision, shared.pins.pin(index.compacted))
     };
-    let keep = KeepSet::at(shared, hash_revision, compact_revision, false);
+    let keep = keep_set(shared, hash_revision, compact_revision, false);
     let hash = hash_rows(shared, hash_revision, compact_revision, keep)?;
     Ok(HashKv { hash, compact_revision, hash_revision })
 }
@@ -56,7 +56,7 @@ pub(crate) fn on_demand(shared: &Shared, revision: i64) -> Result<HashKv, MvccEr
 /// before has ended.
 pub(crate) fn at_compaction(shared: &Shared, compaction: &Compaction) -> Result<(), MvccError> {
     let Compaction { target, previous, .. } = *compaction;
-    let keep = KeepSet::at(shared, target, previous, true);
+    let keep = keep_set(shared, target, previous, true);
     let hash = hash_rows(shared, target, previous, keep)?;
     let mut hashes = shared.hashes.lock();
     if hashes.len() == KEPT_HASHES {
@@ -66,9 +66,9 @@ pub(crate) fn at_compaction(shared: &Shared, compaction: &Compaction) -> Result<
     Ok(())
 }
 
-fn hash_rows(shared: &Shared, revision: i64, compacted: i64, keep: KeepSet) -> Result<u32, MvccError> {
+fn hash_rows(shared: &Shared, revision: i64, compacted: i64, keep: Vec<Revision>) -> Result<u32, MvccError> {
     let mut hash = crc32c::crc32c(b"key");
-    let mut keep = keep.rows.into_iter().peekable();
+    let mut keep = keep.into_iter().peekable();
     shared.backend.scan(Revision::first(0), Revision::first(revision.saturating_add(1)), &mut |row, bytes| {
         if row.revision.main <= compacted {
             while keep.next_if(|&kept| kept < row.revision).is_some() {}
@@ -84,95 +84,40 @@ fn hash_rows(shared: &Shared, revision: i64, compacted: i64, keep: KeepSet) -> R
     Ok(hash)
 }
 
-/// The rows up to the compacted revision that count.
-struct KeepSet {
-    /// Ascending.
-    rows: Vec<Revision>,
-}
-
-impl KeepSet {
-    /// `keeps_tombstone` says whether a deletion at exactly `revision` makes the keep set other than empty; it does in the
-    /// set a compaction makes, not in the one a request makes.
-    fn at(shared: &Shared, revision: i64, compacted: i64, keeps_tombstone: bool) -> KeepSet {
-        if compacted < 0 {
-            return KeepSet { rows: Vec::new() };
-        }
-        let mut keep = Keep { revision, compacted, keeps_tombstone, ..Keep::default() };
-        keep.run(shared);
-        if keep.is_empty {
-            // Nothing lives at `revision`: then all that compaction kept counts.
-            keep = Keep { revision: compacted, compacted, ..Keep::default() };
-            keep.run(shared);
-        }
-        keep.rows.sort_unstable();
-        KeepSet { rows: keep.rows }
+/// The rows up to the compacted revision that count, ascending.
+///
+/// `keeps_tombstone` says whether a deletion at exactly `revision` makes the keep set other than empty; it does in the
+/// set a compaction makes, not in the one a request makes.
+fn keep_set(shared: &Shared, revision: i64, compacted: i64, keeps_tombstone: bool) -> Vec<Revision> {
+    if compacted < 0 {
+        return Vec::new();
     }
-}
-
-struct Keep {
-    revision: i64,
-    compacted: i64,
-    keeps_tombstone: bool,
-    rows: Vec<Revision>,
-    is_empty: bool,
-    /// Where to go on after a pause.
-    next: Option<Vec<u8>>,
-    leaves_left: usize,
-}
-
-impl Default for Keep {
-    fn default() -> Keep {
-        Keep {
-            revision: 0,
-            compacted: 0,
-            keeps_tombstone: false,
-            rows: Vec::new(),
-            is_empty: true,
-            next: Some(Vec::new()),
-            leaves_left: 0,
-        }
+    let (mut rows, is_empty) = newest_puts(shared, revision, compacted, keeps_tombstone);
+    if is_empty {
+        // Nothing lives at `revision`: then all that compaction kept counts.
+        (rows, _) = newest_puts(shared, compacted, compacted, false);
     }
+    rows.sort_unstable();
+    rows
 }
 
-impl Keep {
-    /// Leaves looked at under one hold of the lock.
-    const LEAVES: usize = 64;
-
-    fn run(&mut self, shared: &Shared) {
-        let mut index = shared.index.read();
-        if let Some(filler) = index.filler.filter(|filler| filler.main <= self.compacted) {
-            self.rows.push(filler.revision());
-            self.is_empty = false;
-        }
-        while let Some(low) = self.next.take() {
-            self.leaves_left = Keep::LEAVES;
-            let _ = index.tree.visit(&low, None, self);
-            RwLockReadGuard::bump(&mut index);
-        }
-    }
-}
-
-impl Visitor for Keep {
-    fn passes(&mut self, _: &Child) -> bool {
-        false
-    }
-
-    fn leaf(&mut self, leaf: &Leaf, inside: Range<usize>, _: i64) -> ControlFlow<()> {
-        if self.leaves_left == 0 {
-            self.next = Some(leaf.entries[inside.start].key().to_vec());
-            return ControlFlow::Break(());
-        }
-        self.leaves_left -= 1;
-        for row in leaf.entries[inside].iter().filter_map(|entry| entry.row_at(self.revision)) {
+/// The newest row at `revision` of every key, as far as it is a put and not above `compacted`; and whether there is
+/// none of any key, above it or not.
+fn newest_puts(shared: &Shared, revision: i64, compacted: i64, keeps_tombstone: bool) -> (Vec<Revision>, bool) {
+    let filler = shared.index.read().filler.filter(|filler| filler.main <= compacted);
+    let (mut rows, mut is_empty) = (Vec::from_iter(filler.map(Row::revision)), filler.is_none());
+    each_leaf(shared, b"", &mut |leaf, inside| {
+        for row in leaf.entries[inside].iter().filter_map(|entry| entry.row_at(revision)) {
             if row.is_tombstone() {
-                self.is_empty &= !(self.keeps_tombstone && row.main == self.revision);
+                is_empty &= !(keeps_tombstone && row.main == revision);
                 continue;
             }
-            self.is_empty = false;
-            if row.main <= self.compacted {
-                self.rows.push(row.revision());
+            is_empty = false;
+            if row.main <= compacted {
+                rows.push(row.revision());
             }
         }
         ControlFlow::Continue(())
-    }
+    });
+    (rows, is_empty)
 }

@@ -27,6 +27,7 @@ mod hash;
 mod heads;
 mod index;
 mod key_sort;
+mod leaves;
 mod pins;
 mod prune;
 mod query;

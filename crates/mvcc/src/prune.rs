@@ -10,22 +10,18 @@
 //! After a crash the pass starts again from the first key: `scheduledCompactRev` is stored when a compaction is
 //! accepted, `finishedCompactRev` with the last rows of its pass.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use backend::Staged;
-use parking_lot::RwLockReadGuard;
 use types::Record;
 
 use crate::entry::Pruned;
 use crate::error::MvccError;
 use crate::hash;
 use crate::index::Compaction;
+use crate::leaves::each_leaf;
 use crate::shared::Shared;
 use crate::store::{FINISHED_COMPACTION, compaction_mark};
-use crate::tree::{Child, Leaf, Visitor};
-
-/// Leaves looked at under one hold of the readers' lock.
-const HOLD_LEAVES: usize = 256;
 
 /// What a step did.
 #[derive(Debug)]
@@ -99,51 +95,21 @@ fn remove(shared: &Shared, compaction: &Compaction, low: &[u8], max_rows: usize)
 
 /// The first keys, from `low` on, of which something is to be removed, and the key after them.
 fn find(shared: &Shared, target: i64, low: &[u8], max_keys: usize) -> (Vec<Record>, Option<Vec<u8>>) {
-    let mut search = Search { target, max_keys, found: Vec::new(), leaves_left: 0, next: None };
-    let mut low = low.to_vec();
-    let mut index = shared.index.read();
-    loop {
-        search.leaves_left = HOLD_LEAVES;
-        let _ = index.tree.visit(&low, None, &mut search);
-        match search.next.take() {
-            Some(next) if search.found.len() < max_keys => low = next,
-            next => return (search.found, next),
-        }
-        RwLockReadGuard::bump(&mut index);
-    }
-}
-
-struct Search {
-    target: i64,
-    max_keys: usize,
-    /// Records of the keys; only the key of them matters.
-    found: Vec<Record>,
-    leaves_left: usize,
-    /// Where to go on after a pause.
-    next: Option<Vec<u8>>,
-}
-
-impl Visitor for Search {
-    fn passes(&mut self, _: &Child) -> bool {
-        false
-    }
-
-    fn leaf(&mut self, leaf: &Leaf, inside: Range<usize>, _: i64) -> ControlFlow<()> {
-        if self.leaves_left == 0 {
-            self.next = Some(leaf.entries[inside.start].key().to_vec());
-            return ControlFlow::Break(());
-        }
-        self.leaves_left -= 1;
+    // Records of the keys; only the key of them matters.
+    let (mut found, mut next) = (Vec::new(), None);
+    each_leaf(shared, low, &mut |leaf, inside| {
         for at in leaf.aged.within(&inside).places() {
             let entry = &leaf.entries[at];
-            if self.found.len() == self.max_keys {
-                self.next = Some(entry.key().to_vec());
+            if !entry.is_prunable(target) {
+                continue;
+            }
+            if found.len() == max_keys {
+                next = Some(entry.key().to_vec());
                 return ControlFlow::Break(());
             }
-            if entry.is_prunable(self.target) {
-                self.found.push(entry.record.clone());
-            }
+            found.push(entry.record.clone());
         }
         ControlFlow::Continue(())
-    }
+    });
+    (found, next)
 }
