@@ -17,7 +17,10 @@ pub(crate) fn alarms(backend: &Backend) -> Result<Alarms, MachineError> {
 pub(crate) fn lessor(backend: &Backend, store: &Store, options: LessorOptions) -> Result<Lessor, MachineError> {
     let leases = leases::parse_rows(backend.values(Table::Lease)?).map_err(|error| backend.damaged(error))?;
     let mut lessor = Lessor::restore(options, leases);
-    store.attachments(&mut |key, lease| lessor.attach(key, LeaseId::NONE, lease));
+    // Keys may name leases that are gone. Without any lease there is no need to look at all of them.
+    if !lessor.is_empty() {
+        store.attachments(&mut |key, lease| lessor.attach(key, LeaseId::NONE, lease));
+    }
     Ok(lessor)
 }
 
