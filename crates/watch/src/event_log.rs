@@ -249,14 +249,12 @@ impl Subscription {
         &self.log
     }
 
-    /// Says whether the hub has watchers, and returns the current revision: every later one will be published with its
-    /// events if it has.
-    pub(crate) fn set_interested(&self, interested: bool) -> i64 {
+    /// Says whether the hub has watchers: if it has, every later revision will be published with its events.
+    pub(crate) fn set_interested(&self, interested: bool) {
         let state = self.log.state.lock();
         self.subscriber.interested.store(interested, Ordering::Relaxed);
         self.subscriber.woken.store(false, Ordering::Relaxed);
         self.log.update_watched(&state);
-        state.revision
     }
 
     /// Reads all there is from `from` on, and is to be woken by the next publication.
