@@ -15,6 +15,8 @@ pub enum Difference {
     /// A watch that starts at the compacted revision itself, with previous pairs: etcd leaves the pair before that
     /// revision out, Quorate may still have it.
     PreviousPairAtCompaction,
+    /// Puts of nested transactions count against the quota, as from 3.6.14 on.
+    NestedPutsCost,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
     NoAutoCompaction,
 }

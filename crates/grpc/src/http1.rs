@@ -218,7 +218,7 @@ async fn run_checks(worker: &Worker, checks: &[Check], query: &Query<'_>) -> Ans
         written.expect("writing to a string does not fail");
     }
     match all_passed {
-        false => text(StatusCode::SERVICE_UNAVAILABLE, lines),
+        false => text(StatusCode::SERVICE_UNAVAILABLE, lines + "\n"),
         true if query.values("verbose").next().is_some() => text(StatusCode::OK, lines + "ok\n"),
         true => text(StatusCode::OK, "ok\n".into()),
     }

@@ -46,7 +46,9 @@ impl Handle {
                 Alarm::NoSpace => "NOSPACE",
                 Alarm::Corrupt => "CORRUPT",
             };
-            errors.push(format!("memberID:{} alarm:{name} ", member.0));
+            // etcd prints its message here, which leaves a 0 out.
+            let member = if member.0 == 0 { String::new() } else { format!("memberID:{} ", member.0) };
+            errors.push(format!("{member}alarm:{name} "));
         }
         let status = StatusResponse {
             header: None,

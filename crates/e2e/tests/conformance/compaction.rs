@@ -70,9 +70,24 @@ async fn the_store_goes_on_after_a_compaction_and_a_restart(target: Target) -> R
     Ok(())
 }
 
+/// A physical compaction has given its space back when it answers.
+async fn a_physical_compaction_frees_space_before_it_answers(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for number in 0..60u8 {
+        member.put(put("a", vec![number; 100_000])).await?;
+    }
+    let before = member.status(Default::default()).await?.db_size_in_use;
+    assert!(before > 5_000_000, "{before} bytes hold 6 MB");
+    member.compact(compact(61)).await?;
+    let after = member.status(Default::default()).await?.db_size_in_use;
+    assert!(after < 2_000_000, "{after} bytes are left of {before}");
+    Ok(())
+}
+
 e2e::on_both_targets!(
     bounds_are_the_compacted_and_the_current_revision,
     reads_below_fail_at_once_and_others_go_on,
     keys_deleted_before_are_gone_and_later_versions_stay,
     the_store_goes_on_after_a_compaction_and_a_restart,
+    a_physical_compaction_frees_space_before_it_answers,
 );

@@ -138,7 +138,12 @@ async fn unknown_numbers_hold(target: Target) -> Result<()> {
     assert!(holds(&member, Compare { result: 9, ..plain.clone() }).await?);
     assert!(holds(&member, Compare { target: 9, ..plain.clone() }).await?);
     assert!(holds(&member, Compare { result: -1, ..plain.clone() }).await?);
-    assert!(!holds(&member, plain).await?);
+    assert!(!holds(&member, plain.clone()).await?);
+    // Both sides of an unknown target are equal.
+    for (result, expected) in [(NotEqual, false), (Greater, false), (Less, false)] {
+        let held = holds(&member, Compare { target: 9, result: result.into(), ..plain.clone() }).await?;
+        assert_eq!(held, expected, "{result:?}");
+    }
     Ok(())
 }
 

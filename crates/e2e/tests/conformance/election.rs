@@ -152,6 +152,22 @@ async fn a_candidate_that_gives_up_leaves_the_queue(target: Target) -> Result<()
     holds_within(LIMIT, || async { Ok(member.range(get("e/2")).await?.count == 0) }).await
 }
 
+/// The key's creation is what tells a leader, not what else its proof says.
+async fn a_proof_of_another_creation_is_none(target: Target) -> Result<()> {
+    let member = with_leases(target).await?;
+    let key = member.campaign(campaign("e", 1, "one")).await?.leader.unwrap();
+    let other = LeaderKey { rev: key.rev + 1, ..key.clone() };
+    let not_leader = (Code::Unknown, "election: not leader");
+    fails(member.proclaim(proclaim(Some(other.clone()), "stolen")).await, not_leader);
+    member.resign(ResignRequest { leader: Some(other) }).await?;
+    assert_eq!(member.leader(election("e")).await?.kv.unwrap().value, "one");
+    let elsewhere = LeaderKey { name: bytes("another"), lease: 2, ..key };
+    member.proclaim(proclaim(Some(elsewhere), "changed")).await?;
+    let leader = member.leader(election("e")).await?.kv.unwrap();
+    assert_eq!((leader.value.as_ref(), leader.lease), (&b"changed"[..], 2), "and the lease is the proof's");
+    Ok(())
+}
+
 e2e::on_both_targets!(
     the_first_candidate_leads,
     nobody_leads_an_election_without_candidates,
@@ -162,4 +178,5 @@ e2e::on_both_targets!(
     the_leader_field_must_be_there,
     a_candidate_needs_a_living_lease,
     a_candidate_that_gives_up_leaves_the_queue,
+    a_proof_of_another_creation_is_none,
 );

@@ -188,6 +188,55 @@ async fn leases_and_attachments_survive_a_restart(target: Target) -> Result<()> 
     Ok(())
 }
 
+async fn renewing_moves_a_lease_back_in_the_list(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for id in [1, 2, 3] {
+        member.lease_grant(lease(id, 500)).await?;
+    }
+    let mut stream = member.lease_keep_alive().await?;
+    for (renewed, expected) in [(1, [2, 3, 1]), (3, [2, 1, 3])] {
+        stream.send(&LeaseKeepAliveRequest { id: renewed })?;
+        stream.next().await?.context("the stream goes on")?;
+        let listed = member.lease_leases(LeaseLeasesRequest {}).await?.leases;
+        assert_eq!(listed.iter().map(|lease| lease.id).collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}
+
+/// PR 13932, PR 20615: what was granted is there for everybody at once, what was revoked for nobody.
+async fn grants_and_revocations_hold_on_every_connection(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let mut running = tokio::task::JoinSet::new();
+    for worker in 0..4 {
+        let (granting, other) = (member.connect().await?, member.connect().await?);
+        running.spawn(async move {
+            let mut stream = other.lease_keep_alive().await?;
+            for number in 0..50 {
+                let id = 1 + worker * 1000 + number;
+                granting.lease_grant(lease(id, 100)).await?;
+                stream.send(&LeaseKeepAliveRequest { id })?;
+                let renewed = stream.next().await?.context("the stream goes on")?;
+                anyhow::ensure!(renewed.ttl == 100, "lease {id} is granted but not there: {renewed:?}");
+                other.put(attached(&format!("k{id}"), id)).await?;
+                // One renewal is under way while the lease is revoked, and may go either way; the next may not.
+                stream.send(&LeaseKeepAliveRequest { id })?;
+                granting.lease_revoke(revoke(id)).await?;
+                stream.send(&LeaseKeepAliveRequest { id })?;
+                stream.next().await?.context("the stream goes on")?;
+                let late = stream.next().await?.context("the stream goes on")?;
+                anyhow::ensure!(late.ttl == 0, "lease {id} is revoked and was renewed: {late:?}");
+            }
+            Ok(())
+        });
+    }
+    while let Some(outcome) = running.join_next().await {
+        outcome??;
+    }
+    assert_eq!(member.range(everything()).await?.count, 0);
+    assert!(member.lease_leases(LeaseLeasesRequest {}).await?.leases.is_empty());
+    Ok(())
+}
+
 e2e::on_both_targets!(
     the_server_picks_a_positive_id_when_asked,
     ids_of_the_clients_choice_are_kept,
@@ -202,4 +251,6 @@ e2e::on_both_targets!(
     keep_alive_answers_every_request_in_order,
     put_with_an_unknown_lease_is_refused,
     leases_and_attachments_survive_a_restart,
+    renewing_moves_a_lease_back_in_the_list,
+    grants_and_revocations_hold_on_every_connection,
 );

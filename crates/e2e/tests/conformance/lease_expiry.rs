@@ -78,10 +78,77 @@ async fn a_lease_expires_after_a_restart_too(target: Target) -> Result<()> {
     holds_within(Duration::from_secs(10), || async { Ok(member.range(everything()).await?.count == 0) }).await
 }
 
+/// Restarting gives every lease its full time again.
+async fn a_restart_begins_the_time_anew(target: Target) -> Result<()> {
+    let mut member = Member::start(target).await?;
+    member.lease_grant(lease(5, 1000)).await?;
+    let left = async |member: &Member| {
+        anyhow::Ok(member.lease_time_to_live(LeaseTimeToLiveRequest { id: 5, keys: false }).await?.ttl)
+    };
+    holds_within(Duration::from_secs(20), async || Ok(left(&member).await? <= 996)).await?;
+    let before = left(&member).await?;
+    member.restart().await?;
+    let after = left(&member).await?;
+    assert!(after > before, "{after} seconds are left, {before} were before");
+    Ok(())
+}
+
+/// Discussion 22664: hundreds of leases lapse at once, and those who renew theirs meanwhile do not lose them.
+async fn renewals_succeed_while_others_lapse(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for id in 1..=500 {
+        member.lease_grant(lease(id, 1)).await?;
+        member.put(attached(&format!("gone{id}"), id)).await?;
+    }
+    let kept = 1001..=1100;
+    for id in kept.clone() {
+        member.lease_grant(lease(id, 5)).await?;
+        member.put(attached(&format!("kept{id}"), id)).await?;
+    }
+    let mut stream = member.lease_keep_alive().await?;
+    loop {
+        for id in kept.clone() {
+            stream.send(&LeaseKeepAliveRequest { id })?;
+        }
+        for id in kept.clone() {
+            let answer = stream.next().await?.context("the stream goes on")?;
+            assert_eq!((answer.id, answer.ttl), (id, 5));
+        }
+        if member.range(everything()).await?.count == 100 {
+            return Ok(());
+        }
+    }
+}
+
+/// #11456: a lease that lapses while its owner waits for a lock.
+async fn a_waiter_whose_lease_lapses_does_not_get_the_lock(target: Target) -> Result<()> {
+    use api::v3lockpb::{LockRequest, UnlockRequest};
+    let lock = |lease| LockRequest { name: "l".into(), lease };
+    let member = Member::start(target).await?;
+    member.lease_grant(lease(1, 600)).await?;
+    member.lease_grant(lease(2, 1)).await?;
+    let held = member.lock(lock(1)).await?;
+    let client = member.connect().await?;
+    let waiting = tokio::spawn(async move { client.lock(lock(2)).await });
+    let mut queued = Watch::start(&member, watch_range("l/2", "l/3")).await?;
+    if member.range(e2e::request::get("l/2")).await?.count == 0 {
+        queued.events(1).await?;
+    }
+    holds_within(Duration::from_secs(15), async || Ok(member.range(e2e::request::get("l/2")).await?.count == 0))
+        .await?;
+    member.unlock(UnlockRequest { key: held.key }).await?;
+    let refusal = (testkit::grpc::Code::Unknown, "mutex: session is expired");
+    e2e::fails(tokio::time::timeout(Duration::from_secs(15), waiting).await??, refusal);
+    Ok(())
+}
+
 e2e::on_both_targets!(
     an_expired_lease_deletes_its_keys_in_one_revision,
     renewal_keeps_a_lease_alive,
     time_to_live_counts_down_in_whole_seconds,
     many_leases_expire_and_others_are_renewed_meanwhile,
     a_lease_expires_after_a_restart_too,
+    a_restart_begins_the_time_anew,
+    renewals_succeed_while_others_lapse,
+    a_waiter_whose_lease_lapses_does_not_get_the_lock,
 );

@@ -125,6 +125,29 @@ async fn an_unknown_lease_is_refused(target: Target) -> Result<()> {
     Ok(())
 }
 
+/// Everything under the lock's prefix stands in its line, whatever made it.
+async fn keys_of_others_under_the_prefix_stand_in_line(target: Target) -> Result<()> {
+    use e2e::request::{delete, put};
+    let member = Member::start(target).await?;
+    member.lease_grant(lease(1, 100)).await?;
+    member.lease_grant(lease(2, 100)).await?;
+    let inner = member.lock(lock("l/x", 1)).await?;
+    member.put(put("l/plain", "")).await?;
+    let waiting = queue(&member, "l", 2).await?;
+    member.unlock(unlock(&inner.key)).await?;
+    assert!(!waiting.is_finished());
+    member.delete_range(delete("l/plain")).await?;
+    assert_eq!(answer(waiting).await??.key, "l/2");
+    Ok(())
+}
+
+async fn a_name_may_be_empty_and_a_lease_negative(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    member.lease_grant(lease(-26, 100)).await?;
+    assert_eq!(member.lock(lock("", -26)).await?.key, "/-1a");
+    Ok(())
+}
+
 e2e::on_both_targets!(
     the_key_is_the_name_and_the_lease_in_hex,
     the_lock_is_re_entrant_for_its_lease,
@@ -134,4 +157,6 @@ e2e::on_both_targets!(
     a_waiter_that_gives_up_leaves_the_queue,
     unlocking_deletes_whatever_key_is_named,
     an_unknown_lease_is_refused,
+    keys_of_others_under_the_prefix_stand_in_line,
+    a_name_may_be_empty_and_a_lease_negative,
 );

@@ -6,7 +6,7 @@ use api::etcdserverpb::{
 };
 use e2e::refusal::{BAD_LEADER_TRANSFEREE, COMPACTED, FUTURE_REVISION};
 use e2e::request::{compact, delete, everything, put};
-use e2e::{Member, Target, fails, revision};
+use e2e::{Difference, Member, Target, fails, revision};
 
 async fn status_describes_the_member(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
@@ -19,6 +19,18 @@ async fn status_describes_the_member(target: Target) -> Result<()> {
     assert!(status.raft_index >= status.raft_applied_index && status.raft_applied_index > 0);
     assert!(status.db_size >= status.db_size_in_use && status.db_size_in_use > 0);
     assert!(status.errors.is_empty() && !status.is_learner);
+    Ok(())
+}
+
+async fn newer_fields_are_set(target: Target) -> Result<()> {
+    let member = Member::start_with(target, &[("quota-backend-bytes", "123456789")]).await?;
+    member.put(put("a", "1")).await?;
+    let status = member.status(StatusRequest {}).await?;
+    let hash = member.hash_kv(HashKvRequest { revision: 0 }).await?;
+    let newer = Difference::NewerFields.shows(target);
+    assert_eq!(status.db_size_quota, if newer { 123_456_789 } else { 0 });
+    assert_eq!(status.downgrade_info.map(|info| (info.enabled, info.target_version)), newer.then(Default::default));
+    assert_eq!(hash.hash_revision, if newer { 2 } else { 0 });
     Ok(())
 }
 
@@ -108,6 +120,9 @@ async fn alarms_are_listed_raised_and_cleared(target: Target) -> Result<()> {
     assert_eq!(cleared.alarms, raised.alarms);
     assert!(member.alarm(alarm(deactivate, AlarmType::Nospace)).await?.alarms.is_empty());
     assert!(member.alarm(everyone).await?.alarms.is_empty());
+    // Of a member that is none, the text has no number.
+    member.alarm(AlarmRequest { action: activate, member_id: 0, alarm: AlarmType::Nospace.into() }).await?;
+    assert_eq!(member.status(StatusRequest {}).await?.errors, ["alarm:NOSPACE "]);
     Ok(())
 }
 
@@ -137,4 +152,5 @@ e2e::on_both_targets!(
     alarms_are_listed_raised_and_cleared,
     alarms_survive_a_restart,
     leadership_can_move_to_oneself_alone,
+    newer_fields_are_set,
 );

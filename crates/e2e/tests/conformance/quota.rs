@@ -5,8 +5,8 @@ use api::etcdserverpb::{
     AlarmRequest, AlarmType, DefragmentRequest, LeaseRevokeRequest, PutRequest, StatusRequest, TxnRequest,
 };
 use e2e::refusal::NO_SPACE;
-use e2e::request::{compact, delete, everything, get, lease, op_delete, op_get, op_put, put, txn, value_is};
-use e2e::{Member, Target, fails, http, revision};
+use e2e::request::{compact, delete, everything, get, lease, op_delete, op_get, op_put, op_txn, put, txn, value_is};
+use e2e::{Difference, Member, Target, fails, http, revision};
 
 /// A member over its quota, with a raised alarm.
 async fn full(target: Target) -> Result<Member> {
@@ -105,6 +105,18 @@ async fn a_corrupt_alarm_stops_all_but_plain_reads(target: Target) -> Result<()>
     Ok(())
 }
 
+/// PR 22140. Not so in etcd 3.5.30, which lets what is nested pass.
+async fn nested_puts_count_too(target: Target) -> Result<()> {
+    let member = full(target).await?;
+    let nested = txn([op_txn(txn([op_put("a", "1")]))]);
+    match Difference::NestedPutsCost.shows(target) {
+        true => fails(member.txn(nested).await, NO_SPACE),
+        false => drop(member.txn(nested).await?),
+    }
+    member.txn(txn([op_txn(txn([op_delete("a")]))])).await?;
+    Ok(())
+}
+
 e2e::on_both_targets!(
     what_grows_is_refused_and_the_rest_works,
     the_alarm_is_raised_and_health_says_so,
@@ -112,4 +124,5 @@ e2e::on_both_targets!(
     still_over_quota_the_alarm_comes_back,
     an_alarm_of_any_member_stops_writes,
     a_corrupt_alarm_stops_all_but_plain_reads,
+    nested_puts_count_too,
 );

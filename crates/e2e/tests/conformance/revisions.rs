@@ -42,6 +42,12 @@ async fn what_changes_nothing_does_not_bump(target: Target) -> Result<()> {
     assert_eq!(revision(&member.txn(txn([])).await?.header), 2);
     assert_eq!(revision(&member.lease_grant(e2e::request::lease(7, 100)).await?.header), 2);
     assert_eq!(revision(&member.compact(e2e::request::compact(2)).await?.header), 2);
+    member.lease_revoke(api::etcdserverpb::LeaseRevokeRequest { id: 7 }).await?;
+    member.alarm(api::etcdserverpb::AlarmRequest { action: 1, member_id: 7, alarm: 1 }).await?;
+    assert!(member.put(put("a", "2")).await.is_err());
+    member.alarm(api::etcdserverpb::AlarmRequest { action: 2, member_id: 7, alarm: 1 }).await?;
+    member.defragment(api::etcdserverpb::DefragmentRequest {}).await?;
+    assert!(member.put(put("", "2")).await.is_err());
     assert_eq!(revision(&member.range(get("a")).await?.header), 2);
     Ok(())
 }

@@ -221,6 +221,38 @@ async fn several_deletions_may_overlap(target: Target) -> Result<()> {
     Ok(())
 }
 
+/// Puts are looked at before ranges, wherever they stand.
+async fn what_is_wrong_with_a_put_is_told_first(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let future = op(Request::RequestRange(RangeRequest { revision: 9, ..get("a") }));
+    let dead_lease = op(Request::RequestPut(PutRequest { lease: 99, ..put("c", "1") }));
+    let absent_key = op(Request::RequestPut(PutRequest { ignore_lease: true, ..put("b", "1") }));
+    fails(member.txn(txn([future.clone(), dead_lease.clone()])).await, LEASE_NOT_FOUND);
+    fails(member.txn(txn([future.clone(), op_txn(txn([dead_lease.clone()]))])).await, LEASE_NOT_FOUND);
+    fails(member.txn(txn([absent_key.clone(), dead_lease.clone()])).await, KEY_NOT_FOUND);
+    fails(member.txn(txn([dead_lease, absent_key])).await, LEASE_NOT_FOUND);
+    fails(member.txn(txn([op_put("a", "1"), future])).await, FUTURE_REVISION);
+    Ok(())
+}
+
+/// A transaction of ranges alone is no entry of the log; one that nests is, whatever it nests.
+async fn only_what_may_write_goes_through_the_log(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    member.put(put("a", "1")).await?;
+    let index = async || anyhow::Ok(member.status(Default::default()).await?.raft_applied_index);
+    let before = index().await?;
+    member.txn(txn([op_get("a"), op_get("b")])).await?;
+    member.txn(TxnRequest { failure: vec![op_get("a")], ..txn([]) }).await?;
+    assert_eq!(index().await?, before);
+    member.txn(txn([op_txn(txn([op_get("a")]))])).await?;
+    assert_eq!(index().await?, before + 1);
+    member.txn(txn([op_delete("nothing")])).await?;
+    assert_eq!(index().await?, before + 2);
+    assert!(member.txn(txn([op_put("", "1")])).await.is_err());
+    assert_eq!(index().await?, before + 2, "what is refused at once is no entry");
+    Ok(())
+}
+
 e2e::on_both_targets!(
     the_compares_choose_the_branch,
     all_compares_must_hold,
@@ -237,4 +269,6 @@ e2e::on_both_targets!(
     prev_kv_inside_a_txn,
     a_read_only_txn_reads_and_does_not_bump,
     several_deletions_may_overlap,
+    what_is_wrong_with_a_put_is_told_first,
+    only_what_may_write_goes_through_the_log,
 );

@@ -43,6 +43,13 @@ async fn a_nested_txn_has_what_its_outer_left(target: Target) -> Result<()> {
     };
     member.txn(nested(101, 27)).await?;
     fails(member.txn(nested(101, 28)).await, TOO_MANY_OPS);
+    // Compares count as operations do.
+    let with_compares = |inner: usize| {
+        let compare = (0..101).map(|_| created_at("a", 0)).collect();
+        TxnRequest { compare, ..txn([op_txn(txn(puts(inner)))]) }
+    };
+    member.txn(with_compares(27)).await?;
+    fails(member.txn(with_compares(28)).await, TOO_MANY_OPS);
     member.txn(nested(127, 1)).await?;
     fails(member.txn(nested(127, 2)).await, TOO_MANY_OPS);
     Ok(())

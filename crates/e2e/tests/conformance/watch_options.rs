@@ -122,6 +122,36 @@ async fn fragments_split_what_is_too_large_for_one_message(target: Target) -> Re
     Ok(())
 }
 
+/// 128 values of 100 KB in one revision, live and from history: whole without the flag, in parts with it.
+async fn a_very_large_revision_is_split_only_where_allowed(target: Target) -> Result<()> {
+    let mut member = Member::start_with(target, &[("max-request-bytes", "15000000")]).await?;
+    let watching = member.connect().await?;
+    let ops: Vec<_> = (0..128).map(|key| op_put(format!("k{key:03}"), vec![key as u8; 100_000])).collect();
+    let mut live = Watch::start(&watching, watch_range("k", "l")).await?;
+    member.txn(txn(ops)).await?;
+    member.put(put("k", "next")).await?;
+    let response = live.next().await?;
+    assert_eq!((response.events.len(), response.fragment), (128, false));
+    assert_eq!(shown(&live.events(1).await?[0]), "PUT k=next@3");
+
+    // What may be sent in one part follows from what may be asked for in one request.
+    member.restart_with(&[("max-request-bytes", "1572864")]).await?;
+    let history = WatchCreateRequest { start_revision: 2, ..watch_range("k0", "l") };
+    let whole = Watch::start(&member, history.clone()).await?.next().await?;
+    assert_eq!((whole.events.len(), whole.fragment), (128, false));
+    let mut split = Watch::start(&member, WatchCreateRequest { fragment: true, ..history }).await?;
+    let (mut events, mut parts) = (Vec::new(), Vec::new());
+    while events.len() < 128 {
+        let part = split.next().await?;
+        assert!(prost::Message::encoded_len(&part) < 2_200_000);
+        events.extend(part.events);
+        parts.push(part.fragment);
+    }
+    assert_eq!(events, whole.events);
+    assert!(parts.len() >= 6 && parts.iter().rev().skip(1).all(|&more| more) && !parts[parts.len() - 1], "{parts:?}");
+    Ok(())
+}
+
 e2e::on_both_targets!(
     prev_kv_is_the_pair_before_the_revision,
     prev_kv_is_left_out_where_it_was_compacted,
@@ -130,4 +160,5 @@ e2e::on_both_targets!(
     filters_apply_to_history_too,
     unknown_filters_drop_nothing,
     fragments_split_what_is_too_large_for_one_message,
+    a_very_large_revision_is_split_only_where_allowed,
 );

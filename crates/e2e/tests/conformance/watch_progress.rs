@@ -83,6 +83,38 @@ async fn periodic_notices_come_to_idle_watches(target: Target) -> Result<()> {
     plain.stays_silent().await
 }
 
+/// #15220: while a watch still reads history, a notice would tell that it has what it has not.
+async fn a_notice_never_overtakes_history(target: Target) -> Result<()> {
+    const HISTORY: i64 = 2000;
+    let member = Member::start(target).await?;
+    for number in 0..HISTORY {
+        member.put(put("a", vec![number as u8; 1000])).await?;
+    }
+    for round in 0..10 {
+        let mut stream = Watch::start(&member, WatchCreateRequest { start_revision: 2, ..watch("a") }).await?;
+        let last = HISTORY + 1 + round + 1;
+        let mut delivered = 1;
+        let mut noticed = 0;
+        stream.send(&watch_progress())?;
+        member.put(put("a", "live")).await?;
+        while noticed < last {
+            stream.send(&watch_progress())?;
+            let response = stream.next().await?;
+            if response.events.is_empty() {
+                noticed = revision(&response.header);
+                assert!(noticed <= delivered, "progress to {noticed} after event {delivered}");
+            }
+            for event in &response.events {
+                let at = event.kv.clone().unwrap().mod_revision;
+                assert_eq!(at, delivered + 1, "no gap, nothing twice");
+                delivered = at;
+            }
+        }
+        assert_eq!(delivered, last);
+    }
+    Ok(())
+}
+
 e2e::on_both_targets!(
     an_asked_for_notice_is_for_the_stream,
     a_notice_never_precedes_events_it_covers,
@@ -90,4 +122,5 @@ e2e::on_both_targets!(
     a_start_in_the_future_holds_the_notice_back,
     a_watch_cancelled_by_compaction_holds_notices_back_until_cancelled,
     periodic_notices_come_to_idle_watches,
+    a_notice_never_overtakes_history,
 );
