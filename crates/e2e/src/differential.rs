@@ -4,9 +4,13 @@
 //! each step to both servers, one at a time on one connection each, and compares the answers to the last field. Watches
 //! are compared with the history that one watch of everything has seen from the start.
 //!
+//! Now and then both servers are killed or stopped and started again, and must be as they were.
+//!
 //! Left out of the comparison, because servers may choose: cluster and member ids and the raft term (they must stay the
-//! same on each side), ids of leases the server chose, a second in a lease's remaining time, the order among equals of
-//! a sort and among keys of a lease, and how catching-up watches batch revisions.
+//! same on each side until it is started anew), ids of leases the server chose, seconds in a lease's remaining time, the
+//! order among equals of a sort and among keys of a lease, and how catching-up watches batch revisions.
+//!
+//! A stream of a range, which etcd 3.5 does not have, is compared with the range.
 
 mod answer;
 mod duel;

@@ -19,18 +19,17 @@ fn number(name: &str, default: u64) -> Result<u64> {
 }
 
 async fn duel(reference: Target, candidate: Target, requests: u64) -> Result<()> {
-    let reference = Member::start(reference).await?;
-    let candidate = Member::start(candidate).await?;
-    run_duel(&reference, &candidate, number("E2E_DIFF_SEED", 1)?, requests).await
+    let mut members = [Member::start(reference).await?, Member::start(candidate).await?];
+    run_duel(&mut members, number("E2E_DIFF_SEED", 1)?, requests).await
 }
 
 /// Shows that a difference is seen: here one server takes fewer operations a transaction.
 #[test]
 fn a_difference_is_found() {
     run_unlimited(async {
-        let reference = Member::start(Target::Etcd).await?;
         let candidate = Member::start_with(Target::Etcd, &[("max-txn-ops", "2")]).await?;
-        let difference = run_duel(&reference, &candidate, 1, 2_000).await.err().context("no difference was found")?;
+        let mut members = [Member::start(Target::Etcd).await?, candidate];
+        let difference = run_duel(&mut members, 1, 2_000).await.err().context("no difference was found")?;
         ensure!(format!("{difference:?}").contains("too many operations"), "{difference:?}");
         Ok(())
     });

@@ -1,15 +1,19 @@
 //! Makes answers of two servers comparable.
 
+use std::fmt::Debug;
+
 use api::etcdserverpb::range_request::SortTarget;
 use api::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse, RangeRequest, RangeResponse,
-    ResponseHeader, TxnResponse, WatchResponse,
+    AlarmResponse, CompactionResponse, DefragmentResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse,
+    RangeRequest, RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
 };
 use api::mvccpb::KeyValue;
+use api::v3electionpb::{CampaignResponse, LeaderResponse, ProclaimResponse, ResignResponse};
+use api::v3lockpb::{LockResponse, UnlockResponse};
 
 /// A response with a header.
-pub(super) trait Answer: prost::Message + Default + PartialEq {
+pub(super) trait Answer: prost::Message + Default + PartialEq + Debug {
     fn header(&mut self) -> Option<&mut ResponseHeader>;
 }
 
@@ -25,17 +29,25 @@ macro_rules! answers {
 
 answers!(
     AlarmResponse,
+    CampaignResponse,
     CompactionResponse,
+    DefragmentResponse,
     DeleteRangeResponse,
     HashKvResponse,
+    LeaderResponse,
     LeaseGrantResponse,
     LeaseKeepAliveResponse,
     LeaseLeasesResponse,
     LeaseRevokeResponse,
     LeaseTimeToLiveResponse,
+    LockResponse,
+    ProclaimResponse,
     PutResponse,
     RangeResponse,
+    ResignResponse,
+    StatusResponse,
     TxnResponse,
+    UnlockResponse,
     WatchResponse,
 );
 

@@ -1,10 +1,13 @@
 //! Makes the random requests.
 
+use api::etcdserverpb::alarm_request::AlarmAction;
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
-    LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
+    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
 };
+use api::v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest};
+use api::v3lockpb::{LockRequest, UnlockRequest};
 use bytes::Bytes;
 use prost::Message;
 
@@ -16,8 +19,14 @@ use crate::request::{TargetUnion, op};
 pub struct World {
     pub revision: i64,
     pub compacted: i64,
+    /// Compacted revisions whose removal is known to be over, so that their hashes are.
+    pub hashed: Vec<i64>,
     /// Live watches: stream and id.
     pub watches: Vec<(WatchKind, i64)>,
+    /// The alarm that is raised; one at a time.
+    pub alarm: Option<AlarmRequest>,
+    /// What candidates were told, the newest last.
+    pub leaders: Vec<LeaderKey>,
 }
 
 /// A source of steps; equal seeds and worlds give equal steps.
@@ -30,6 +39,15 @@ pub struct Generator {
 const NARROW: &[u8; 12] = b"abcdefghijkl";
 const WIDE: usize = 300;
 
+/// Bytes at the edges of what a byte can be; keys of these sort before and after all others.
+const EDGES: [u8; 5] = [0x00, 0x01, 0x7f, 0xfe, 0xff];
+
+/// Locks and elections, two of which share a line: the keys of the second lie under the prefix of the first.
+const NAMES: [&str; 4] = ["z", "z/y", "y", ""];
+
+/// How deep transactions nest.
+const DEPTH_MAX: u32 = 3;
+
 /// So many watches at most are live at once.
 const WATCHES_MAX: usize = 40;
 
@@ -40,21 +58,32 @@ impl Generator {
 
     /// The next step.
     pub fn step(&mut self, world: &World) -> Step {
+        if let Some(alarm) = world.alarm
+            && self.one_in(15)
+        {
+            return Step::Alarm(AlarmRequest { action: AlarmAction::Deactivate.into(), ..alarm });
+        }
         match self.random.u32(0..1000) {
-            0..290 => Step::Put(self.put()),
-            290..510 => Step::Range(self.range(world, true)),
-            510..590 => Step::DeleteRange(self.delete()),
-            590..810 => Step::Txn(self.txn(world, 0)),
-            810..813 => Step::Compact(self.compact(world)),
-            813..836 => Step::LeaseGrant(LeaseGrantRequest { id: self.nonzero_lease(), ttl: self.ttl() }),
-            836..840 => Step::LeaseOfTheServersChoice(self.ttl()),
-            840..852 => Step::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
-            852..868 => Step::LeaseTimeToLive(LeaseTimeToLiveRequest { id: self.lease(), keys: self.random.bool() }),
-            868..872 => Step::LeaseLeases,
-            872..884 => Step::LeaseKeepAlive(self.lease()),
-            884..887 => Step::AlarmList,
-            887..897 => Step::HashKv(HashKvRequest { revision: self.hash_revision(world) }),
-            897..903 => self.truncated(world),
+            0..280 => Step::Put(self.put()),
+            280..500 => Step::Range(self.range(world, true)),
+            500..580 => Step::DeleteRange(self.delete()),
+            580..795 => Step::Txn(self.txn(world, first_depth(world))),
+            795..798 => Step::Compact(self.compact(world)),
+            798..800 => self.rare(world),
+            800..820 => self.lock_or_election(world),
+            820..840 => Step::LeaseGrant(LeaseGrantRequest { id: self.nonzero_lease(), ttl: self.ttl() }),
+            840..843 => Step::LeaseOfTheServersChoice(self.ttl()),
+            843..845 => {
+                Step::LeaseOfNoTime(LeaseGrantRequest { id: 99, ttl: [0, 1, -1, i64::MIN][self.random.usize(0..4)] })
+            }
+            845..855 => Step::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
+            855..869 => Step::LeaseTimeToLive(LeaseTimeToLiveRequest { id: self.lease(), keys: self.random.bool() }),
+            869..873 => Step::LeaseLeases,
+            873..884 => Step::LeaseKeepAlive(self.lease()),
+            884..888 => self.alarm(world),
+            888..890 => Step::Status,
+            890..897 => Step::HashKv(HashKvRequest { revision: self.hash_revision(world) }),
+            897..903 => self.damaged(world),
             903..915 => Step::WatchProgress,
             915..930 => self.cancel(world),
             _ if world.watches.len() >= WATCHES_MAX => self.cancel(world),
@@ -76,24 +105,37 @@ impl Generator {
         Bytes::from(format!("w{:03}", self.random.usize(0..WIDE)))
     }
 
+    /// One to three bytes, all of them edges but for an "a" now and then.
+    fn edge_key(&mut self) -> Bytes {
+        let mut key = vec![EDGES[self.random.usize(0..EDGES.len())]];
+        for _ in 0..self.random.usize(0..3) {
+            let at = self.random.usize(0..=EDGES.len());
+            key.push(EDGES.get(at).copied().unwrap_or(b'a'));
+        }
+        key.into()
+    }
+
     fn key(&mut self) -> Bytes {
         match self.random.u32(0..100) {
             0 => Bytes::new(),
-            1 => Bytes::from_static(b"\0"),
-            2 => Bytes::from_static(b"\xff\xff"),
-            3..60 => self.narrow_key(),
+            1..8 => self.edge_key(),
+            8 => self.name(),
+            9..60 => self.narrow_key(),
             _ => self.wide_key(),
         }
     }
 
     /// A `range_end` for `key`: none, "to the end", or another key before or behind it.
     fn range_end(&mut self, key: &Bytes) -> Bytes {
-        match self.random.u32(0..20) {
+        match self.random.u32(0..24) {
             0..8 => Bytes::new(),
             8 => Bytes::from_static(b"\0"),
             9 => key.clone(),
             10..13 => self.wide_key(),
             13..15 => Bytes::from_static(b"w"),
+            15..17 => self.edge_key(),
+            17 => [key, &b"\0"[..]].concat().into(),
+            18 => [key, &b"\xff"[..]].concat().into(),
             _ => self.narrow_key(),
         }
     }
@@ -142,14 +184,24 @@ impl Generator {
         }
     }
 
-    /// As `revision`, but not near the compacted one: the hash at a compaction's own revision depends on whether its
-    /// removal has run.
+    /// The hash at a compaction's own revision depends on whether its removal has run, so those are asked for that are
+    /// known to have.
     fn hash_revision(&mut self, world: &World) -> i64 {
-        match self.random.u32(0..4) {
+        match self.random.u32(0..8) {
             0 => world.revision + 1,
             1 => world.revision,
-            2 => world.compacted - 1,
+            2 => (world.compacted + 1).min(world.revision),
+            3..6 if !world.hashed.is_empty() => world.hashed[self.random.usize(0..world.hashed.len())],
             _ => 0,
+        }
+    }
+
+    /// A bound that cuts through what there is, or far from it.
+    fn bound(&mut self, world: &World) -> i64 {
+        match self.random.u32(0..12) {
+            0 => i64::MIN,
+            1 => i64::MAX,
+            _ => self.random.i64(-1..=world.revision + 1),
         }
     }
 
@@ -160,7 +212,11 @@ impl Generator {
         request.key = self.key();
         request.range_end = self.range_end(&request.key);
         if self.one_in(3) {
-            request.limit = self.random.i64(-1..8);
+            request.limit = if self.one_in(10) {
+                [i64::MAX, i64::MIN, 1000][self.random.usize(0..3)]
+            } else {
+                self.random.i64(-1..8)
+            };
         }
         if self.one_in(3) {
             request.sort_order = self.random.i32(0..3);
@@ -174,16 +230,16 @@ impl Generator {
         request.count_only = self.one_in(8);
         request.serializable = self.one_in(4);
         if self.one_in(6) {
-            request.min_mod_revision = self.random.i64(-1..=world.revision);
+            request.min_mod_revision = self.bound(world);
         }
         if self.one_in(6) {
-            request.max_mod_revision = self.random.i64(-1..=world.revision);
+            request.max_mod_revision = self.bound(world);
         }
         if self.one_in(10) {
-            request.min_create_revision = self.random.i64(-1..=world.revision);
+            request.min_create_revision = self.bound(world);
         }
         if self.one_in(10) {
-            request.max_create_revision = self.random.i64(-1..=world.revision);
+            request.max_create_revision = self.bound(world);
         }
         request
     }
@@ -235,7 +291,7 @@ impl Generator {
             1..40 => op(Request::RequestPut(self.put())),
             40..65 => op(Request::RequestRange(self.range(world, false))),
             65..80 => op(Request::RequestDeleteRange(self.delete())),
-            _ if depth < 3 => op(Request::RequestTxn(self.txn(world, depth + 1))),
+            _ if depth < DEPTH_MAX => op(Request::RequestTxn(self.txn(world, depth + 1))),
             _ => op(Request::RequestPut(self.put())),
         }
     }
@@ -281,23 +337,126 @@ impl Generator {
         CompactionRequest { revision, physical: self.random.bool() }
     }
 
-    fn truncated(&mut self, world: &World) -> Step {
-        let (path, whole) = match self.random.u32(0..3) {
+    /// A message that is not what its client meant.
+    fn damaged(&mut self, world: &World) -> Step {
+        let (path, mut body) = match self.random.u32(0..4) {
             0 => ("/etcdserverpb.KV/Range", self.range(world, true).encode_to_vec()),
-            1 => ("/etcdserverpb.KV/Put", self.put().encode_to_vec()),
-            _ => ("/etcdserverpb.KV/Txn", self.txn(world, 2).encode_to_vec()),
+            1 => ("/etcdserverpb.KV/DeleteRange", self.delete().encode_to_vec()),
+            2 => ("/etcdserverpb.KV/Put", self.put().encode_to_vec()),
+            _ => ("/etcdserverpb.KV/Txn", self.txn(world, 2.max(first_depth(world))).encode_to_vec()),
         };
-        let end = self.random.usize(0..=whole.len());
-        Step::Truncated { path, body: Bytes::from(whole).slice(..end) }
+        // Changed bytes could ask for a sort order that etcd does not survive.
+        let may_change = path.ends_with("Put") || path.ends_with("DeleteRange");
+        if may_change && !body.is_empty() && self.random.bool() {
+            for _ in 0..self.random.usize(1..4) {
+                // Where tags and lengths are, mostly.
+                let at = self.random.usize(0..body.len().min(30));
+                body[at] ^= 1 << self.random.u32(0..8);
+            }
+        } else {
+            body.truncate(self.random.usize(0..=body.len()));
+        }
+        Step::Damaged { path, body: body.into() }
+    }
+
+    /// What costs too much, or disturbs too much, to be done often.
+    fn rare(&mut self, world: &World) -> Step {
+        match self.random.u32(0..8) {
+            0 => Step::Defragment,
+            1..3 => Step::Txn(self.large_txn()),
+            _ => Step::Txn(self.long_txn(world)),
+        }
+    }
+
+    /// Events larger than a message, together with the pairs before.
+    fn large_txn(&mut self) -> TxnRequest {
+        let fill = self.random.u8(..);
+        let put = |key: &u8| PutRequest {
+            key: vec![*key].into(),
+            value: vec![fill; 110_000].into(),
+            ..PutRequest::default()
+        };
+        let success = NARROW.iter().map(|key| op(Request::RequestPut(put(key)))).collect();
+        TxnRequest { success, ..TxnRequest::default() }
+    }
+
+    /// As many operations as are allowed, and a few more.
+    fn long_txn(&mut self, world: &World) -> TxnRequest {
+        let count = self.random.usize(120..131);
+        let shift = self.random.usize(0..WIDE);
+        let mut make = |number: usize| match self.random.u32(0..4) {
+            0 => op(Request::RequestRange(self.range(world, false))),
+            _ => {
+                let key = format!("w{:03}", (number + shift) % WIDE).into();
+                op(Request::RequestPut(PutRequest { key, value: self.value(), ..PutRequest::default() }))
+            }
+        };
+        TxnRequest { success: (0..count).map(&mut make).collect(), ..TxnRequest::default() }
+    }
+
+    /// Raises an alarm, if none is raised, or lists them.
+    fn alarm(&mut self, world: &World) -> Step {
+        let mut request = AlarmRequest {
+            action: AlarmAction::Get.into(),
+            member_id: self.random.u64(0..3),
+            alarm: self.random.i32(0..=AlarmType::Corrupt.into()),
+        };
+        if world.alarm.is_none() && self.random.bool() {
+            request.action = AlarmAction::Activate.into();
+        } else if self.one_in(4) {
+            request.action = AlarmAction::Deactivate.into();
+        }
+        Step::Alarm(request)
+    }
+
+    fn name(&mut self) -> Bytes {
+        Bytes::from_static(NAMES[self.random.usize(0..NAMES.len())].as_bytes())
+    }
+
+    fn lock_or_election(&mut self, world: &World) -> Step {
+        let (name, lease, value) = (self.name(), self.nonzero_lease(), self.value());
+        match self.random.u32(0..10) {
+            0..2 => Step::Lock(LockRequest { name, lease }),
+            2 => Step::Unlock(UnlockRequest { key: self.lock_key(&name) }),
+            3..6 => Step::Campaign(CampaignRequest { name, lease, value }),
+            6 => Step::Leader(LeaderRequest { name }),
+            7..9 => Step::Proclaim(ProclaimRequest { leader: self.leader_key(world), value }),
+            _ => Step::Resign(ResignRequest { leader: self.leader_key(world) }),
+        }
+    }
+
+    fn lock_key(&mut self, name: &Bytes) -> Bytes {
+        match self.one_in(10) {
+            true => Bytes::new(),
+            false => [&name[..], format!("/{:x}", self.random.u32(1..8)).as_bytes()].concat().into(),
+        }
+    }
+
+    /// One that some candidate was given, or what somebody might make of it.
+    fn leader_key(&mut self, world: &World) -> Option<LeaderKey> {
+        let recent = world.leaders.len().saturating_sub(4);
+        if recent == world.leaders.len() || self.one_in(10) {
+            return None;
+        }
+        let mut leader = world.leaders[self.random.usize(recent..world.leaders.len())].clone();
+        match self.random.u32(0..12) {
+            0 => leader.rev -= 1,
+            1 => leader.lease = self.nonzero_lease(),
+            2 => leader.key = self.key(),
+            3 => leader.name = self.name(),
+            _ => {}
+        }
+        Some(leader)
     }
 
     fn watch(&mut self, world: &World) -> Step {
         let key = self.key();
         let mut create = WatchCreateRequest { range_end: self.range_end(&key), key, ..WatchCreateRequest::default() };
         if self.random.bool() {
-            create.start_revision = self.revision(world).min(world.revision + 50);
+            create.start_revision = self.revision(world);
         }
         create.prev_kv = self.random.bool();
+        create.progress_notify = self.one_in(8);
         create.fragment = self.one_in(4);
         create.filters = match self.random.u32(0..10) {
             0 => vec![0],
@@ -306,7 +465,8 @@ impl Generator {
             _ => Vec::new(),
         };
         if self.one_in(4) {
-            create.watch_id = self.random.i64(-2..30);
+            create.watch_id =
+                if self.one_in(20) { [i64::MIN, i64::MAX][self.random.usize(0..2)] } else { self.random.i64(-2..30) };
         }
         Step::WatchCreate(create)
     }
@@ -319,4 +479,9 @@ impl Generator {
         let (stream, watch_id) = world.watches[self.random.usize(0..world.watches.len())];
         Step::WatchCancel { stream, watch_id }
     }
+}
+
+/// How deep transactions begin: while there is no space etcd lets puts pass that are nested in others.
+fn first_depth(world: &World) -> u32 {
+    if world.alarm.is_some() { DEPTH_MAX } else { 0 }
 }

@@ -1,9 +1,11 @@
 //! One request of the sequence.
 
 use api::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
     LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
 };
+use api::v3electionpb::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
+use api::v3lockpb::{LockRequest, UnlockRequest};
 use bytes::Bytes;
 
 /// What is asked of both servers.
@@ -21,10 +23,22 @@ pub enum Step {
     LeaseTimeToLive(LeaseTimeToLiveRequest),
     LeaseLeases,
     LeaseKeepAlive(i64),
-    AlarmList,
+    /// A grant with a time to live below the least, and its revocation before it can lapse.
+    LeaseOfNoTime(LeaseGrantRequest),
+    Alarm(AlarmRequest),
+    Status,
     HashKv(HashKvRequest),
-    /// A message cut short anywhere, for the method at this path.
-    Truncated {
+    Defragment,
+    /// Left out if it would have to wait.
+    Lock(LockRequest),
+    Unlock(UnlockRequest),
+    /// Left out if it would have to wait.
+    Campaign(CampaignRequest),
+    Proclaim(ProclaimRequest),
+    Leader(LeaderRequest),
+    Resign(ResignRequest),
+    /// A message cut short or changed anywhere, for the method at this path.
+    Damaged {
         path: &'static str,
         body: Bytes,
     },
