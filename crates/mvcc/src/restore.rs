@@ -95,9 +95,9 @@ impl Gathered {
 
     /// Puts the record into the entry of its key.
     fn file(&mut self, read: ReadRow, hasher: &DefaultHashBuilder) {
-        let ReadRow { row, mut record, hash } = read;
+        let ReadRow { row, mut record, hash, value_len } = read;
         if !row.is_tombstone() {
-            let added = value_field_len(&record);
+            let added = value_len as usize;
             if self.value_bytes + added <= self.budget_bytes {
                 self.value_bytes += added;
             } else if added > 0 {

@@ -13,7 +13,7 @@ use backend::{Backend, ReadView};
 use hashbrown::DefaultHashBuilder;
 use types::{Record, Revision, RowKey};
 
-use crate::entry::Row;
+use crate::entry::{Row, value_field_len};
 use crate::error::MvccError;
 use crate::shared::not_a_record;
 
@@ -46,8 +46,11 @@ pub(super) struct Piece {
 pub(super) struct ReadRow {
     pub(super) row: Row,
     pub(super) record: Record,
-    /// Of the record's key.
+    /// Of the record's key. This and the next are here so that whoever files the row need not fetch the record, which
+    /// another processor has.
     pub(super) hash: u64,
+    /// How many bytes of the record are its value.
+    pub(super) value_len: u32,
 }
 
 /// What readers need to know.
@@ -150,7 +153,8 @@ impl Piece {
         let Some(record) = Record::from_stored(bytes) else { return false };
         let row = if row.tombstone { Row::tombstone(row.revision) } else { Row::put(row.revision, bytes.len()) };
         let hash = hasher.hash_one(record.key());
-        self.rows.push(ReadRow { row, record, hash });
+        let value_len = value_field_len(&record) as u32;
+        self.rows.push(ReadRow { row, record, hash, value_len });
         self.bytes += bytes.len();
         true
     }
