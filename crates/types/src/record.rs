@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::BufMut;
+
 use crate::LeaseId;
 
 /// An encoded `mvccpb.KeyValue`. Cloning shares the bytes.
@@ -37,21 +39,28 @@ impl Record {
         let len = bytes_field_len(key)
             + bytes_field_len(value)
             + numbers.iter().map(|&number| number_field_len(number)).sum::<usize>();
-        let mut bytes = Vec::with_capacity(len);
-        put_bytes_field(&mut bytes, KEY, key);
-        put_number_field(&mut bytes, CREATE_REVISION, meta.create_revision);
-        put_number_field(&mut bytes, MOD_REVISION, meta.mod_revision);
-        put_number_field(&mut bytes, VERSION, meta.version);
-        put_bytes_field(&mut bytes, VALUE, value);
-        put_number_field(&mut bytes, LEASE, meta.lease.0);
-        Record(bytes.into())
+        Record::filled(len, |out| {
+            put_bytes_field(out, KEY, key);
+            put_number_field(out, CREATE_REVISION, meta.create_revision);
+            put_number_field(out, MOD_REVISION, meta.mod_revision);
+            put_number_field(out, VERSION, meta.version);
+            put_bytes_field(out, VALUE, value);
+            put_number_field(out, LEASE, meta.lease.0);
+        })
     }
 
     /// The record of a deletion.
     pub fn tombstone(key: &[u8]) -> Record {
-        let mut bytes = Vec::with_capacity(bytes_field_len(key));
-        put_bytes_field(&mut bytes, KEY, key);
-        Record(bytes.into())
+        Record::filled(bytes_field_len(key), |out| put_bytes_field(out, KEY, key))
+    }
+
+    /// A record of `len` bytes, which `fill` writes where they stay.
+    fn filled(len: usize, fill: impl FnOnce(&mut &mut [u8])) -> Record {
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+        let mut rest = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
+        fill(&mut rest);
+        debug_assert!(rest.is_empty(), "the length was reckoned");
+        Record(bytes)
     }
 
     /// A record from stored bytes. Returns `None` if they are not an encoded `KeyValue` with a key, in field order.
@@ -135,12 +144,12 @@ impl<'a> Parts<'a> {
 }
 
 /// Appends `number` as a protobuf varint.
-pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub fn put_varint(out: &mut impl BufMut, mut number: u64) {
     while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+        out.put_u8(number as u8 | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.put_u8(number as u8);
 }
 
 /// How many bytes [`put_varint`] appends for `number`.
@@ -164,18 +173,18 @@ fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     }
 }
 
-fn put_number_field(out: &mut Vec<u8>, tag: u8, number: i64) {
+fn put_number_field(out: &mut impl BufMut, tag: u8, number: i64) {
     if number != 0 {
-        out.push(tag);
+        out.put_u8(tag);
         put_varint(out, number as u64);
     }
 }
 
-fn put_bytes_field(out: &mut Vec<u8>, tag: u8, field: &[u8]) {
+fn put_bytes_field(out: &mut impl BufMut, tag: u8, field: &[u8]) {
     if !field.is_empty() {
-        out.push(tag);
+        out.put_u8(tag);
         put_varint(out, field.len() as u64);
-        out.extend_from_slice(field);
+        out.put_slice(field);
     }
 }
 
