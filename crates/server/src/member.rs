@@ -106,23 +106,23 @@ impl Member {
     /// # Errors
     /// [`StartError::Stopped`] if something broke meanwhile.
     pub fn wait_ready(&self) -> Result<(), StartError> {
+        let (board, fate) = (&self.inner.board, &self.inner.fate);
         let mut published_in = None;
-        loop {
-            let stopped = self.inner.fate.wait_stopped(READY_CHECK_INTERVAL);
-            if stopped {
-                return Err(StartError::Stopped(self.inner.fate.failure().unwrap_or_default()));
+        board.wait_until(|| {
+            if board.is_stopped() {
+                return true;
             }
-            let board = &self.inner.board;
-            if board.is_leader() && board.reads_need_no_round() {
-                if self.is_published() {
-                    return Ok(());
-                }
-                if published_in != Some(board.term()) {
-                    published_in = Some(board.term());
-                    self.publish();
-                }
+            let leads = board.is_leader() && board.reads_need_no_round();
+            if leads && !self.is_published() && published_in != Some(board.term()) {
+                published_in = Some(board.term());
+                self.publish();
             }
+            leads && self.is_published()
+        });
+        if board.is_stopped() {
+            return Err(StartError::Stopped(fate.failure().unwrap_or_default()));
         }
+        Ok(())
     }
 
     fn is_published(&self) -> bool {
@@ -191,10 +191,10 @@ impl Member {
 
 /// The version that a new cluster of these servers agrees on.
 const CLUSTER_VERSION: &str = "3.5.0";
-const READY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
 fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) -> Result<Member, StartError> {
     let Core { identity, driver, wal, machine, backend } = core;
+    let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));
     let board = Arc::new(Board::default());
     let fate = Arc::new(Fate::new(board.clone()));
     // Whichever thread meets damage, a reader's too.
@@ -202,7 +202,6 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     backend.on_failure(move |error| told.fail(format!("backend: {error}")));
     let (to_wal, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
     let waiters = Arc::new(Waiters::default());
-    let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));
     let shared = machine.shared().clone();
     let events = EventLog::new(LogLimits::default(), shared.view().revision(), shared.view().compacted());
     let ids = Arc::new(RequestIds::new(identity.member_id, clock.wall()));

@@ -1,8 +1,9 @@
 //! What the member's threads tell each other without a message: a few numbers, each with one writer.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use consensus::{Role, Status};
+use parking_lot::{Condvar, Mutex};
 use types::{ClusterId, Index, MemberId, Term};
 
 /// Who this member is.
@@ -36,9 +37,36 @@ pub(crate) struct Board {
     backend_is_full: AtomicBool,
     // whoever stops the member
     stopped: AtomicBool,
+    /// How often status, applied index or end have moved while somebody waited for it.
+    moves: Mutex<u64>,
+    moved: Condvar,
+    is_awaited: AtomicBool,
 }
 
 impl Board {
+    /// Waits until `is_so`, asking again after every change of status and applied index and when the member stops.
+    /// For one thread, which sees to the start.
+    pub(crate) fn wait_until(&self, mut is_so: impl FnMut() -> bool) {
+        self.is_awaited.store(true, Ordering::SeqCst);
+        loop {
+            let seen = *self.moves.lock();
+            if is_so() {
+                break;
+            }
+            self.moved.wait_while(&mut self.moves.lock(), |moves| *moves == seen);
+        }
+        self.is_awaited.store(false, Ordering::SeqCst);
+    }
+
+    fn note_move(&self) {
+        // What moved is seen by whoever begins to wait, or that one is seen here.
+        fence(Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::SeqCst) {
+            *self.moves.lock() += 1;
+            self.moved.notify_all();
+        }
+    }
+
     pub(crate) fn set_status(&self, status: Status) {
         self.term.store(status.term.0, Ordering::Relaxed);
         self.leader.store(status.leader.0, Ordering::Relaxed);
@@ -50,6 +78,7 @@ impl Board {
             self.sole_voter.store(true, Ordering::SeqCst);
         }
         self.commit.store(status.commit.0, Ordering::Release);
+        self.note_move();
     }
 
     /// Whether the applied state alone answers a linearizable read: this member is the only voter and leads, so
@@ -86,6 +115,7 @@ impl Board {
 
     pub(crate) fn set_applied(&self, index: Index) {
         self.applied.store(index.0, Ordering::SeqCst);
+        self.note_move();
     }
 
     pub(crate) fn applied(&self) -> Index {
@@ -114,6 +144,7 @@ impl Board {
 
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
+        self.note_move();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -126,5 +157,27 @@ fn log_fullness(what: &str, full: bool) {
         tracing::error!(what, "no space left on the disk; writes are refused until there is, reads go on");
     } else {
         tracing::info!(what, "there is space on the disk again; writes are taken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_is_woken_by_every_move() {
+        let board = Arc::new(Board::default());
+        let mover = board.clone();
+        let moving = std::thread::spawn(move || (1..=1000).for_each(|index| mover.set_applied(Index(index))));
+        for index in 1..=1000 {
+            board.wait_until(|| board.applied() >= Index(index));
+        }
+        moving.join().unwrap();
+        let stopper = board.clone();
+        let stopping = std::thread::spawn(move || stopper.stop());
+        board.wait_until(|| board.is_stopped());
+        stopping.join().unwrap();
     }
 }
