@@ -79,6 +79,14 @@ impl CommitBell {
         }
     }
 
+    /// The log has found the disk full. A commit lets it go of what it keeps.
+    pub(crate) fn log_is_full(&self) {
+        let mut state = self.state.lock();
+        state.something_is_staged = true;
+        state.is_urgent = true;
+        self.staged.notify_one();
+    }
+
     /// Wakes the thread to look whether it should stop.
     pub(crate) fn nudge(&self) {
         self.state.lock().is_urgent = true;
@@ -138,14 +146,14 @@ impl BackendThread {
             match self.backend.commit() {
                 Ok(committed) => {
                     self.board.set_backend_is_full(false);
-                    let needed = committed.applied.0.0.saturating_sub(self.catchup_entries);
-                    self.wal.send(ToWal::Release(Index(needed + 1)));
+                    self.release_log(committed.applied.0);
                     self.bell.state.lock().commit_count += 1;
                     self.bell.committed.notify_all();
                     return Ok(());
                 }
                 Err(BackendError::NoSpace { .. }) => {
                     self.board.set_backend_is_full(true);
+                    self.release_log(self.backend.applied().0);
                     if self.fate.wait_stopped(RETRY_INTERVAL) {
                         // The log holds all that was acknowledged; the next start finds it there.
                         return Ok(());
@@ -154,5 +162,12 @@ impl BackendThread {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Lets the log go of what the file holds up to `applied`, but for some entries that a member which falls behind can
+    /// catch up by. On a full disk nothing is kept for that: such a member gets a snapshot.
+    fn release_log(&self, applied: Index) {
+        let kept = if self.board.disk_is_full() { 0 } else { self.catchup_entries };
+        self.wal.send(ToWal::Release(Index(applied.0.saturating_sub(kept) + 1)));
     }
 }

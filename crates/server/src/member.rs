@@ -195,7 +195,7 @@ const CLUSTER_VERSION: &str = "3.5.0";
 fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) -> Result<Member, StartError> {
     let Core { identity, driver, wal, machine, backend } = core;
     let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));
-    let board = Arc::new(Board::default());
+    let board = Arc::new(Board::new(bell.clone()));
     let fate = Arc::new(Fate::new(board.clone()));
     // Whichever thread meets damage, a reader's too.
     let told = fate.clone();

@@ -1,10 +1,13 @@
 //! What the member's threads tell each other without a message: a few numbers, each with one writer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use consensus::{Role, Status};
 use parking_lot::{Condvar, Mutex};
 use types::{ClusterId, Index, MemberId, Term};
+
+use crate::backend_thread::CommitBell;
 
 /// Who this member is.
 #[derive(Clone, Debug)]
@@ -41,9 +44,15 @@ pub(crate) struct Board {
     moves: Mutex<u64>,
     moved: Condvar,
     is_awaited: AtomicBool,
+    /// Told when the log finds the disk full.
+    bell: Arc<CommitBell>,
 }
 
 impl Board {
+    pub(crate) fn new(bell: Arc<CommitBell>) -> Board {
+        Board { bell, ..Board::default() }
+    }
+
     /// Waits until `is_so`, asking again after every change of status and applied index and when the member stops.
     /// For one thread, which sees to the start.
     pub(crate) fn wait_until(&self, mut is_so: impl FnMut() -> bool) {
@@ -125,6 +134,9 @@ impl Board {
     pub(crate) fn set_wal_is_full(&self, full: bool) {
         if self.wal_is_full.swap(full, Ordering::Relaxed) != full {
             log_fullness("log", full);
+            if full {
+                self.bell.log_is_full();
+            }
         }
     }
 
@@ -162,8 +174,6 @@ fn log_fullness(what: &str, full: bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

@@ -173,6 +173,24 @@ fn no_room_for_the_next_segment_of_the_log() {
     });
 }
 
+/// The log keeps entries for members that fall behind, far more than the disk holds; they go when it is full.
+#[test]
+fn what_the_log_keeps_for_others_does_not_fill_the_disk() {
+    run(Target::Quorate, |_| async {
+        let mut member = OnSmallDisk::start(|_| Ok(())).await?;
+        let segments_written = 2 * DISK_MEGABYTES / 64;
+        for _ in 0..2 * segments_written {
+            for _ in 0..HALF_A_SEGMENT {
+                member.client.txn(large_and_idle()).await?;
+            }
+            member.writes_again().await?;
+        }
+        member.restart().await?;
+        assert_eq!(member.client.range(get("again")).await?.count, 1);
+        member.writes_again().await
+    });
+}
+
 /// Deletions go on while the disk is full, until the log is full too. Then they wait, reads do not, and a stop is a
 /// stop.
 #[test]
