@@ -45,7 +45,7 @@ pub struct Settings {
 
     pub max_txn_ops: usize,
     pub max_request_bytes: usize,
-    /// For one client connection; from 1 to 65,536.
+    /// For one client connection; from 1 to 16,384.
     pub max_concurrent_streams: u32,
 
     /// `None`: no limit.
@@ -95,7 +95,7 @@ const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_RECOMMENDED_MAX_BYTES: u64 = 8 << 30;
 const REQUEST_RECOMMENDED_MAX_BYTES: usize = 10 << 20;
 /// Far more than clients open, few enough that their bookkeeping cannot fill the memory.
-const STREAMS_MAX: u32 = 1 << 16;
+const STREAMS_MAX: u32 = 1 << 14;
 const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 const COMPACTION_BATCH_DEFAULT: usize = 1_000;
 const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);

@@ -166,6 +166,13 @@ impl MessageTail for ReplyTail {
             }
         }
     }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            ReplyTail::Rows(rows) => rows.held_bytes(),
+            ReplyTail::Bytes(bytes) => bytes.len(),
+        }
+    }
 }
 
 fn encode_rows(rows: &mut RangeBody, out: &mut BytesMut, bytes_max: usize) -> Result<bool, Status> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use env::Clock;
+use env::{Clock, Rng};
 use server::Handle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::header::HeaderWriter;
 use crate::leadership::Leadership;
 use crate::rpc::Metadata;
 use crate::status::Status;
-use crate::transport::{self, ConnectionError, Protocol};
+use crate::transport::{self, Budget, ConnectionError, Protocol};
 use crate::watches::Watches;
 use crate::{http1, service};
 
@@ -35,8 +35,11 @@ pub struct Settings {
     pub keepalive_interval: Duration,
     /// One that does not answer that for so long is given up (`--grpc-keepalive-timeout`).
     pub keepalive_timeout: Duration,
-    /// How long a new connection may take to say what it wants.
+    /// How long a new connection may take to say what it wants, and every call's headers from first to last.
     pub opening_timeout: Duration,
+    /// How much memory the calls of one worker may take: those that are open, requests that have come in part, answers
+    /// that wait to be taken.
+    pub call_memory_bytes: usize,
     /// Origins that browsers may call from (`--cors`); `*` stands for all.
     pub cors_origins: Vec<String>,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
             opening_timeout: Duration::from_secs(10),
+            call_memory_bytes: 256 << 20,
             cors_origins: vec!["*".into()],
         }
     }
@@ -60,6 +64,7 @@ pub struct Worker(Rc<Inner>);
 struct Inner {
     handle: Handle,
     settings: Settings,
+    budget: Arc<Budget>,
     header: HeaderWriter,
     watches: Rc<Watches>,
     leadership: Rc<Leadership>,
@@ -69,10 +74,10 @@ struct Inner {
 
 impl Worker {
     /// Sets up the calling thread, which must run a current-thread runtime with time and I/O, inside a `LocalSet`.
-    pub fn start(handle: Handle, settings: Settings, clock: Arc<dyn Clock>) -> Worker {
+    pub fn start(handle: Handle, settings: Settings, clock: Arc<dyn Clock>, rng: &mut dyn Rng) -> Worker {
         let (identity, limits) = (handle.identity(), handle.limits());
         let options = HubOptions {
-            progress_notify_interval: limits.progress_notify_interval,
+            progress_notify_interval: with_jitter(limits.progress_notify_interval, rng),
             fragment_bytes_max: limits.max_request_bytes + RECEIVE_OVERHEAD_BYTES,
             ..HubOptions::default()
         };
@@ -81,6 +86,7 @@ impl Worker {
         let leadership = Leadership::start(handle.status_changes(), limits.election_timeout);
         Worker(Rc::new(Inner {
             handle,
+            budget: Budget::new(settings.call_memory_bytes),
             settings,
             header,
             watches,
@@ -138,6 +144,7 @@ impl Worker {
         let settings = &self.0.settings;
         transport::Settings {
             streams_max: self.0.handle.limits().max_concurrent_streams,
+            budget: self.0.budget.clone(),
             opening_timeout: settings.opening_timeout,
             ping_min_time: settings.keepalive_min_time,
             keepalive_interval: settings.keepalive_interval,
@@ -194,6 +201,12 @@ impl Worker {
     }
 }
 
+/// Up to a tenth more, as in etcd, so that not all workers of all members speak at once.
+fn with_jitter(interval: Duration, rng: &mut dyn Rng) -> Duration {
+    let tenth = u64::try_from(interval.as_nanos() / 10).unwrap_or(u64::MAX);
+    interval.saturating_add(Duration::from_nanos(rng.below(tenth)))
+}
+
 /// Counts a connection for as long as it lives.
 struct Counted(Worker);
 
@@ -209,5 +222,23 @@ impl Drop for Counted {
         let inner = &self.0.0;
         inner.connections.set(inner.connections.get() - 1);
         inner.connection_ended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use env::SystemRng;
+
+    use super::*;
+
+    #[test]
+    fn jitter_adds_up_to_a_tenth() {
+        let mut rng = SystemRng::with_seed(1);
+        let drawn: Vec<Duration> = (0..1000).map(|_| with_jitter(Duration::from_secs(600), &mut rng)).collect();
+        let (least, most) = (drawn.iter().min().unwrap(), drawn.iter().max().unwrap());
+        assert!(*least >= Duration::from_secs(600) && *least < Duration::from_secs(606), "{least:?}");
+        assert!(*most > Duration::from_secs(654) && *most < Duration::from_secs(660), "{most:?}");
+        assert_eq!(with_jitter(Duration::ZERO, &mut rng), Duration::ZERO);
+        assert!(with_jitter(Duration::MAX, &mut rng) == Duration::MAX);
     }
 }

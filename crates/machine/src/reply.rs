@@ -82,6 +82,11 @@ impl RangeBody {
         self.rows.encoded_len() + wire::range_tail_len(self.more, self.count) as u64
     }
 
+    /// About how much memory is held until the last key is encoded.
+    pub fn held_bytes(&self) -> usize {
+        self.rows.held_bytes()
+    }
+
     /// How many keys are still to be encoded.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use env::Clock;
+use env::{Clock, SystemRng};
 use grpc::{Settings, Worker};
 use server::{Door, Member, StartError};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -163,7 +163,7 @@ fn work(door: &Door, settings: Settings, clock: Arc<dyn Clock>, mut connections:
         Err(error) => return tracing::error!(%error, "cannot start a network worker"),
     };
     LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::start(door.open(), settings, clock);
+        let worker = Worker::start(door.open(), settings, clock, &mut SystemRng::default());
         while let Some(Accepted { stream, place }) = connections.recv().await {
             let worker = worker.clone();
             tokio::task::spawn_local(async move {

@@ -247,7 +247,7 @@ fn zero_and_negative_values_have_etcds_meaning() {
     assert_eq!(settings.watch_progress_notify_interval, Duration::from_millis(100));
     assert_eq!(settings.warning_unary_request_duration, Duration::from_millis(300));
     assert_eq!(settings.grpc_keepalive_interval, Duration::ZERO);
-    assert_eq!(settings.max_concurrent_streams, 65_536);
+    assert_eq!(settings.max_concurrent_streams, 16_384);
 }
 
 #[test]
@@ -699,7 +699,7 @@ fn values_etcd_corrects_are_corrected() {
         args(&["--quota-backend-bytes=9999999999", "--max-request-bytes=20000000", "--max-concurrent-streams=65537"]);
     let large = large.run();
     assert_eq!(large.notices.len(), 3);
-    assert_eq!(large.settings.max_concurrent_streams, 65_536);
+    assert_eq!(large.settings.max_concurrent_streams, 16_384);
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("max-request-bytes", Uint, "1572864",
         "The largest request a client may send"),
     Flag::new("max-concurrent-streams", Uint32, "4294967295",
-        "How many streams a connection may hold open at a time; 0 and more than 65536 count as 65536"),
+        "How many streams a connection may hold open at a time; 0 and more than 16384 count as 16384"),
     Flag::new("enable-grpc-gateway", Bool, "true",
         "Serve the JSON form of the API under /v3")
         .refused_but(&["false"], "the JSON gateway comes later; leave the flag out or set it to false"),

@@ -216,7 +216,7 @@ fn calls_without_a_request() {
         let mut scene = Scene::set().await?;
         let mut connection = scene.connect().await?;
         let headers = call(RANGE);
-        let calls = 20_000;
+        let calls = 16_000;
         let bytes: Vec<u8> = (0..calls).flat_map(|call| frame(HEADERS, END_HEADERS, 2 * call + 1, &headers)).collect();
         connection.send(&bytes).await?;
         // A ping is answered after what came before it.

@@ -34,18 +34,23 @@ pub(crate) enum Answer<T> {
 }
 
 impl Call {
-    /// Takes in a request: `None` if it is no call and was turned away. The path comes back as it is.
+    /// Takes in a request: `None` if it is no call, or one too many, and was turned away. The path comes back as it is.
     pub(crate) fn open(incoming: Incoming, message_bytes_max: usize) -> Option<(http::Uri, Call)> {
         let (head, body) = incoming.request.into_parts();
-        let responder = Responder::new(incoming.respond, incoming.answers);
+        let account = incoming.charge.account().clone();
+        let responder = Responder::new(incoming.respond, incoming.answers, incoming.charge);
         match Metadata::read(&head.method, &head.headers) {
             Err(refusal) => {
                 responder.refuse(&refusal);
                 None
             }
+            Ok(_) if !account.has_room() => {
+                responder.fail(&errors::TOO_MANY_REQUESTS.into());
+                None
+            }
             Ok(metadata) => {
                 let deadline = metadata.timeout.map(|timeout| Instant::now() + timeout.min(TIMEOUT_MAX));
-                let requests = Requests::new(body, message_bytes_max, metadata.gzip);
+                let requests = Requests::new(body, message_bytes_max, metadata.gzip, account.charge(0));
                 Some((head.uri, Call { metadata, requests, responder, deadline }))
             }
         }

@@ -6,7 +6,8 @@
 //!
 //! Invariants
 //! - A length over the limit is refused when its five bytes have come, before any of the message is kept.
-//! - What is kept grows with what has come, not with what is announced.
+//! - What is kept grows with what has come, not with what is announced, and is charged to the connection while more is
+//!   waited for.
 
 use api::errors::{self, Code};
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,6 +16,7 @@ use prost::Message;
 
 use super::gzip;
 use crate::status::Status;
+use crate::transport::Charge;
 
 const PREFIX_LEN: usize = 5;
 
@@ -25,11 +27,12 @@ pub(crate) struct Requests {
     held: Held,
     message_bytes_max: usize,
     gzip: bool,
+    charge: Charge,
 }
 
 impl Requests {
-    pub(crate) fn new(body: RecvStream, message_bytes_max: usize, gzip: bool) -> Requests {
-        Requests { body, held: Held::Frame(Bytes::new()), message_bytes_max, gzip }
+    pub(crate) fn new(body: RecvStream, message_bytes_max: usize, gzip: bool, charge: Charge) -> Requests {
+        Requests { body, held: Held::Frame(Bytes::new()), message_bytes_max, gzip, charge }
     }
 
     /// The message of a call with one request and one answer. Whatever follows it is ignored, as grpc-go does.
@@ -106,11 +109,14 @@ impl Requests {
     /// Waits until `len` bytes are held; `false` if the body ends before.
     async fn gather(&mut self, len: usize) -> Result<bool, Status> {
         while self.held.bytes().len() < len {
-            match self.next_frame().await? {
-                Some(frame) => self.held.push(frame),
-                None => return Ok(false),
+            self.charge.resize(self.held.bytes().len());
+            if !self.charge.account().has_room() {
+                return Err(errors::TOO_MANY_REQUESTS.into());
             }
+            let Some(frame) = self.next_frame().await? else { return Ok(false) };
+            self.held.push(frame);
         }
+        self.charge.resize(0);
         Ok(true)
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::metadata::Refusal;
 use crate::status::Status;
-use crate::transport::Answers;
+use crate::transport::{Answers, Charge};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -42,17 +42,21 @@ pub(crate) enum Outcome<T> {
 pub(crate) trait MessageTail {
     /// Appends the next bytes, about `bytes_max`, to `out`; tells whether there is more.
     fn encode_next(&mut self, out: &mut BytesMut, bytes_max: usize) -> Result<bool, Status>;
+
+    /// About how much memory it takes until then.
+    fn held_bytes(&self) -> usize;
 }
 
 /// A call that has not been answered.
 pub(crate) struct Responder {
     respond: SendResponse<Bytes>,
     answers: Answers,
+    charge: Charge,
 }
 
 impl Responder {
-    pub(crate) fn new(respond: SendResponse<Bytes>, answers: Answers) -> Responder {
-        Responder { respond, answers }
+    pub(crate) fn new(respond: SendResponse<Bytes>, answers: Answers, charge: Charge) -> Responder {
+        Responder { respond, answers, charge }
     }
 
     /// Ends the call with one message, given with its prefix, and success.
@@ -65,6 +69,7 @@ impl Responder {
     /// Ends the call with one long message, of which `head` (prefix included) is made and `tail` is not.
     pub(crate) async fn long_message(self, head: Bytes, mut tail: impl MessageTail) -> Result<(), Gone> {
         let mut outgoing = self.open()?;
+        outgoing.hold(tail.held_bytes());
         outgoing.send(head);
         loop {
             let room = outgoing.room(PIECE_BYTES).await?;
@@ -111,7 +116,7 @@ impl Responder {
         *response.headers_mut() = headers;
         let stream = self.respond.send_response(response, false).map_err(|_| Gone)?;
         self.answers.count();
-        Ok(Outgoing { stream, answers: self.answers })
+        Ok(Outgoing { stream, answers: self.answers, charge: self.charge })
     }
 
     /// Awaits `work`, unless the client cancels the call or its `deadline` comes first.
@@ -145,13 +150,19 @@ impl Responder {
 pub(crate) struct Outgoing {
     stream: SendStream<Bytes>,
     answers: Answers,
+    charge: Charge,
 }
 
 impl Outgoing {
+    /// Has `bytes` more charged to the connection until the call ends.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.charge.add(bytes);
+    }
+
     /// Queues bytes, prefix included. They leave as the client's window allows; ask for [`Outgoing::room`] before if
     /// they are many.
     pub(crate) fn send(&mut self, message: Bytes) {
-        if self.stream.send_data(self.answers.waiting(message), false).is_ok() {
+        if self.stream.send_data(self.charge.account().waiting(message), false).is_ok() {
             self.answers.count();
         }
     }

@@ -17,14 +17,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::call::{Answer, Call, unary};
 use super::respond::MessageTail;
 use crate::status::Status;
-use crate::transport;
+use crate::transport::{self, Budget};
 
 const MESSAGE_BYTES_MAX: usize = 1000;
 const LONG_TAIL_BYTES: usize = 3 << 20;
 
 fn settings() -> transport::Settings {
     transport::Settings {
-        streams_max: 100,
+        streams_max: 200,
+        budget: Budget::new(1 << 30),
         opening_timeout: Duration::from_secs(10),
         ping_min_time: Duration::from_secs(5),
         keepalive_interval: Duration::from_secs(7200),
@@ -41,6 +42,10 @@ impl MessageTail for Sevens {
         out.put_bytes(7, len);
         self.0 -= len;
         Ok(self.0 > 0)
+    }
+
+    fn held_bytes(&self) -> usize {
+        0
     }
 }
 
@@ -123,6 +128,10 @@ struct Server {
 
 /// Starts a server for one connection on this thread.
 fn server() -> (Server, DuplexStream) {
+    server_with(settings())
+}
+
+fn server_with(settings: transport::Settings) -> (Server, DuplexStream) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let cancelled = Rc::new(Cell::new(0));
@@ -134,7 +143,7 @@ fn server() -> (Server, DuplexStream) {
         let start = |incoming| {
             tokio::task::spawn_local(serve_call(incoming, counter.clone()));
         };
-        let _ = transport::serve(near, settings(), stopped, start).await;
+        let _ = transport::serve(near, settings, stopped, start).await;
     });
     (Server { cancelled, stop }, far)
 }
@@ -438,6 +447,114 @@ fn a_silent_client_is_pinged_and_then_given_up() {
         let ping = b"\0\0\x08\x06\0\0\0\0\0";
         assert!(said.windows(ping.len()).any(|window| window == ping));
         assert!(start.elapsed() >= Duration::from_secs(7220) && start.elapsed() < Duration::from_secs(2 * 7220));
+    });
+}
+
+#[test]
+fn who_does_not_finish_what_it_began_to_say_is_let_go() {
+    let opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    let cases: [(&str, &[&[u8]]); 6] = [
+        ("the opening", &[&opening[..20]]),
+        ("the opening, without settings", &[opening]),
+        ("settings", &[opening, &settings[..5]]),
+        ("headers in several frames", &[opening, settings, b"\0\0\x01\x01\0\0\0\0\x01\x83"]),
+        ("a frame of headers", &[opening, settings, b"\0\0\x06\x01\x04\0\0\0\x01\x83\x86"]),
+        (
+            "headers in the second of two frames",
+            &[opening, settings, b"\0\0\x01\x01\0\0\0\0\x01\x83", b"\0\0\x05\x09\x04\0\0\0\x01\x86"],
+        ),
+    ];
+    for (name, pieces) in cases {
+        run(async {
+            let (_server, mut far) = server();
+            far.write_all(&pieces.concat()).await.unwrap();
+            let start = tokio::time::Instant::now();
+            let _ = far.read_to_end(&mut Vec::new()).await;
+            let took = start.elapsed();
+            assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(12), "{name}: {took:?}");
+        });
+    }
+}
+
+#[test]
+fn headers_may_take_their_time_one_after_the_other() {
+    run(async {
+        let (_server, mut far) = server();
+        far.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let start = tokio::time::Instant::now();
+        // Whenever the server looks, it is in the middle of some call's headers.
+        for stream in (1u32..20).step_by(2) {
+            let head = [&b"\0\0\x06\x01\x04"[..], &stream.to_be_bytes(), b"\x83\x86\x84"].concat();
+            far.write_all(&head).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            far.write_all(b"\x41\x01a").await.unwrap();
+        }
+        assert!(start.elapsed() > Duration::from_secs(80));
+        far.write_all(b"\0\0\x08\x06\0\0\0\0\0pingping").await.unwrap();
+        let (mut said, pong) = (Vec::new(), b"\0\0\x08\x06\x01\0\0\0\0pingping");
+        while !said.windows(pong.len()).any(|window| window == pong) {
+            assert_ne!(far.read_buf(&mut said).await.unwrap(), 0, "{}", said.escape_ascii());
+        }
+    });
+}
+
+/// Enough for as many calls as a connection may have in any case.
+const SHARED_CALLS: usize = 32;
+
+#[test]
+fn when_memory_is_used_up_large_takers_are_refused_and_others_served() {
+    run(async {
+        let settings = transport::Settings { budget: Budget::new(1 << 20), ..settings() };
+        let (_server, far) = server_with(settings.clone());
+        let mut large = connect(far).await;
+        let slow = |requests: &mut SendRequest<Bytes>| {
+            let (response, mut stream) = requests.send_request(request("/test/Slow", &[]), false).unwrap();
+            stream.send_data(put("x"), true).unwrap();
+            (response, stream)
+        };
+        let mut open = Vec::new();
+        let budgeted = (1 << 20) / (8 << 10);
+        for _ in 0..budgeted {
+            large = large.ready().await.unwrap();
+            open.push(slow(&mut large));
+        }
+        let too_many = errors::TOO_MANY_REQUESTS;
+        let reply = send(&mut large, request("/test/Echo", &[]), put("x")).await;
+        assert!(reply.is(too_many.code, too_many.text));
+        let (_server, far) = server_with(settings);
+        let mut small = connect(far).await;
+        for _ in 0..SHARED_CALLS - 1 {
+            open.push(slow(&mut small));
+        }
+        assert!(send(&mut small, request("/test/Echo", &[]), put("x")).await.is(Code::Ok, ""));
+        open.push(slow(&mut small));
+        // It has begun before the next one comes.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let reply = send(&mut small, request("/test/Echo", &[]), put("x")).await;
+        assert!(reply.is(too_many.code, too_many.text), "{} {}", reply.code, reply.text);
+        for (_, mut stream) in open {
+            stream.send_reset(h2::Reason::CANCEL);
+        }
+        assert!(send(&mut large, request("/test/Echo", &[]), put("x")).await.is(Code::Ok, ""));
+        assert!(send(&mut small, request("/test/Echo", &[]), put("x")).await.is(Code::Ok, ""));
+    });
+}
+
+#[test]
+fn requests_that_come_in_part_are_held_within_the_budget() {
+    run(async {
+        let (_server, far) = server_with(transport::Settings { budget: Budget::new(0), ..settings() });
+        let mut requests = connect(far).await;
+        let mut calls: Vec<_> =
+            (0..SHARED_CALLS).map(|_| requests.send_request(request("/test/Echo", &[]), false).unwrap()).collect();
+        let (response, mut stream) = calls.pop().unwrap();
+        stream.send_data([&b"\0\0\0\x03\xe8"[..], &[b'x'; 900]].concat().into(), false).unwrap();
+        let too_many = errors::TOO_MANY_REQUESTS;
+        assert!(Reply::read(response).await.unwrap().is(too_many.code, too_many.text));
+        let (response, mut stream) = calls.pop().unwrap();
+        stream.send_data(put("value"), true).unwrap();
+        assert!(Reply::read(response).await.unwrap().is(Code::Ok, ""));
     });
 }
 

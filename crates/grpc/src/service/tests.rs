@@ -47,7 +47,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
     member.wait_ready().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::start(member.door().open(), Settings::default(), clock);
+        let worker = Worker::start(member.door().open(), Settings::default(), clock, &mut SystemRng::with_seed(2));
         let fixture = Fixture { worker, member };
         timeout(Duration::from_secs(20), test(fixture)).await.expect("the test is done in time");
     });

@@ -14,17 +14,17 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::{HeaderMap, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::budget::{Account, Budget, Charge};
 use super::keepalive::Keepalive;
 use super::ping_policy::PingPolicy;
 use super::socket::Socket;
@@ -34,8 +34,8 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// Calls open at once on a connection if the operator sets no limit: far more than clients open, few enough that
-/// their bookkeeping cannot fill the memory.
-const STREAMS_MAX: u32 = 1 << 16;
+/// one connection cannot fill the memory with their bookkeeping.
+const STREAMS_MAX_DEFAULT: u32 = 1 << 14;
 
 /// Header block of one request, decoded.
 const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
@@ -56,9 +56,6 @@ const ANSWERED_EARLY_MAX: usize = 1024;
 /// Once so much waits for the client, its further calls wait too.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
-/// Data shorter than this is not counted: so many calls as there may be do not make it much.
-const COUNTED_BYTES_MIN: usize = 512;
-
 /// How long what was said last may take to leave once a connection has ended.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -67,10 +64,13 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const SMALL_FRAMES_BUDGET_BYTES: usize = 16 << 20;
 
 /// The rules of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// `u32::MAX` if there is no limit of the operator's.
     pub(crate) streams_max: u32,
-    /// For the opening of a connection: preface and settings of HTTP/2, the headers of HTTP/1.1.
+    /// What the calls of all connections may hold.
+    pub(crate) budget: Arc<Budget>,
+    /// For the opening of a connection, and for the headers of a call from their first byte to the last.
     pub(crate) opening_timeout: Duration,
     /// A client may not ping more often.
     pub(crate) ping_min_time: Duration,
@@ -85,49 +85,17 @@ pub(crate) struct Incoming {
     pub(crate) request: Request<RecvStream>,
     pub(crate) respond: SendResponse<Bytes>,
     pub(crate) answers: Answers,
+    pub(crate) charge: Charge,
 }
 
-/// What is sent to the client besides control frames: how often, which excuses its pings, and how much of it waits.
+/// How often something besides control frames is sent to the client, which excuses its pings.
 #[derive(Clone, Default)]
-pub(crate) struct Answers {
-    sent: Rc<Cell<u64>>,
-    waiting_bytes: Arc<AtomicUsize>,
-}
+pub(crate) struct Answers(Rc<Cell<u64>>);
 
 impl Answers {
     /// Headers or data are sent.
     pub(crate) fn count(&self) {
-        self.sent.set(self.sent.get() + 1);
-    }
-
-    /// Has `data` counted as waiting until the last of it has left.
-    pub(crate) fn waiting(&self, data: Bytes) -> Bytes {
-        if data.len() < COUNTED_BYTES_MIN {
-            return data;
-        }
-        self.waiting_bytes.fetch_add(data.len(), Ordering::Relaxed);
-        Bytes::from_owner(Waiting { data, waiting_bytes: self.waiting_bytes.clone() })
-    }
-
-    fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Relaxed)
-    }
-}
-
-struct Waiting {
-    data: Bytes,
-    waiting_bytes: Arc<AtomicUsize>,
-}
-
-impl AsRef<[u8]> for Waiting {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.waiting_bytes.fetch_sub(self.data.len(), Ordering::Relaxed);
+        self.0.set(self.0.get() + 1);
     }
 }
 
@@ -169,9 +137,11 @@ where
         http2,
         socket: socket.clone(),
         start,
-        opening: Some(Box::pin(sleep(settings.opening_timeout))),
+        opening_timeout: settings.opening_timeout,
+        owed: None,
         keepalive: Keepalive::new(pings, settings.keepalive_interval, settings.keepalive_timeout),
         ping_policy: PingPolicy::new(settings.ping_min_time),
+        account: Account::open(&settings.budget),
         answers: Answers::default(),
         answers_seen: 0,
         held_back: VecDeque::new(),
@@ -187,11 +157,15 @@ where
 }
 
 fn library(settings: &Settings) -> h2::server::Builder {
+    let streams_max = match settings.streams_max {
+        u32::MAX => STREAMS_MAX_DEFAULT,
+        set => set,
+    };
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(settings.streams_max.min(STREAMS_MAX))
+        .max_concurrent_streams(streams_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
         .max_concurrent_reset_streams(ANSWERED_EARLY_MAX)
@@ -205,14 +179,16 @@ struct Connection<S, F> {
     start: F,
     keepalive: Keepalive,
     ping_policy: PingPolicy,
+    account: Account,
     answers: Answers,
     answers_seen: u64,
     /// Calls of a client that does not take the answers to others.
     held_back: VecDeque<Incoming>,
     last_stream: u32,
     stopping: bool,
-    /// Until the client's settings have come.
-    opening: Option<Pin<Box<Sleep>>>,
+    opening_timeout: Duration,
+    /// What the client has to finish saying, and until when.
+    owed: Option<(u64, Pin<Box<Sleep>>)>,
     /// How it ended.
     ended: Option<Result<(), ConnectionError>>,
 }
@@ -243,9 +219,7 @@ where
         if let Some(ended) = self.ended.take() {
             return Poll::Ready(ended);
         }
-        if self.poll_opening_late(context).is_ready()
-            || self.keepalive.poll_given_up(self.socket.reads(), context).is_ready()
-        {
+        if self.poll_late(context).is_ready() || self.keepalive.poll_given_up(self.socket.reads(), context).is_ready() {
             return Poll::Ready(Ok(()));
         }
         match ready!(self.socket.poll_drain(context)) {
@@ -254,13 +228,15 @@ where
         }
     }
 
-    /// Ready if the client's settings have not come in time.
-    fn poll_opening_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(timer) = &mut self.opening else { return Poll::Pending };
-        if self.socket.settings_seen() {
-            self.opening = None;
+    /// Ready if the client's settings, or the rest of a call's headers, have not come in time. A connection stands still
+    /// until they do: not even a ping can be answered in between.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(part) = self.socket.owed() else {
+            self.owed = None;
             return Poll::Pending;
-        }
+        };
+        let since = self.owed.take().filter(|(timed, _)| *timed == part);
+        let (_, timer) = self.owed.insert(since.unwrap_or_else(|| (part, Box::pin(sleep(self.opening_timeout)))));
         timer.as_mut().poll(context)
     }
 
@@ -270,11 +246,12 @@ where
             match accepted {
                 Some(Ok((request, respond))) => {
                     self.last_stream = respond.stream_id().as_u32();
-                    let incoming = Incoming { request, respond, answers: self.answers.clone() };
+                    let charge = self.account.charge_call();
+                    let incoming = Incoming { request, respond, answers: self.answers.clone(), charge };
                     if self.held_back.is_empty() && self.has_room() {
                         (self.start)(incoming);
                     } else {
-                        self.held_back.push_back(incoming);
+                        self.hold_back(incoming);
                     }
                 }
                 Some(Err(error)) => {
@@ -291,7 +268,18 @@ where
     }
 
     fn has_room(&self) -> bool {
-        self.answers.waiting_bytes() < WAITING_BYTES_MAX
+        self.account.waiting_bytes() < WAITING_BYTES_MAX
+    }
+
+    /// Keeps a call, headers and all, until the client has taken answers.
+    fn hold_back(&mut self, mut incoming: Incoming) {
+        incoming.charge.add(headers_bytes(incoming.request.headers()));
+        if self.account.has_room() {
+            self.held_back.push_back(incoming);
+        } else {
+            // Says that nothing was done: clients may try again.
+            incoming.respond.send_reset(Reason::REFUSED_STREAM);
+        }
     }
 
     fn start_held_back(&mut self) {
@@ -303,7 +291,7 @@ where
     }
 
     fn find_abuse(&mut self) -> Option<&'static str> {
-        let answers = self.answers.sent.get();
+        let answers = self.answers.0.get();
         if self.socket.resets() > answers + RESETS_MAX {
             return Some("too_many_resets");
         }
@@ -317,6 +305,12 @@ where
         let (now, calls_open) = (Instant::now(), self.http2.has_streams());
         (0..pings).any(|_| self.ping_policy.ping(now, calls_open)).then_some("too_many_pings")
     }
+}
+
+/// About how much memory headers take.
+fn headers_bytes(headers: &HeaderMap) -> usize {
+    const ENTRY_BYTES: usize = 128;
+    headers.iter().map(|(name, value)| ENTRY_BYTES + name.as_str().len() + value.len()).sum()
 }
 
 /// The GOAWAY frame that tells a client why it is sent away. The library cannot send the text, which is what clients

@@ -1,16 +1,19 @@
 //! Looks for settings, pings and cancellations in a stream of HTTP/2 bytes.
 //!
 //! The HTTP/2 library answers pings by itself and tells nobody, hardly minds calls that are cancelled as soon as they are
-//! opened, and never misses settings that do not come. Clients that overdo any of it must be sent away, so somebody has
-//! to look: this reads the nine bytes in front of every frame and skips the rest. It judges nothing; bytes that are no
-//! HTTP/2 are the library's to refuse.
+//! opened, and never misses settings, or the rest of a call's headers, that do not come. Clients that overdo any of it must
+//! be sent away, so somebody has to look: this reads the nine bytes in front of every frame and skips the rest. It judges
+//! nothing; bytes that are no HTTP/2 are the library's to refuse.
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// Where in the stream we are.
 #[derive(Debug)]
@@ -20,13 +23,34 @@ pub(crate) struct FrameWalker {
     head: [u8; HEAD_LEN],
     head_len: usize,
     settings_seen: bool,
+    headers: Headers,
+    header_blocks: u64,
     pings: u32,
     resets: u64,
 }
 
+/// Where in the headers of a call we are: they may be cut into several frames, with no others in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Headers {
+    Outside,
+    /// Other frames are to follow.
+    Open,
+    /// In the last frame.
+    Ending,
+}
+
 impl Default for FrameWalker {
     fn default() -> Self {
-        FrameWalker { skip: PREFACE_LEN, head: [0; HEAD_LEN], head_len: 0, settings_seen: false, pings: 0, resets: 0 }
+        FrameWalker {
+            skip: PREFACE_LEN,
+            head: [0; HEAD_LEN],
+            head_len: 0,
+            settings_seen: false,
+            headers: Headers::Outside,
+            header_blocks: 0,
+            pings: 0,
+            resets: 0,
+        }
     }
 }
 
@@ -54,6 +78,12 @@ impl FrameWalker {
         let [length_high, length_middle, length_low, kind, flags, ..] = self.head;
         self.skip = u32::from_be_bytes([0, length_high, length_middle, length_low]) as usize;
         self.head_len = 0;
+        self.headers = match kind {
+            HEADERS | CONTINUATION if flags & END_HEADERS == 0 => Headers::Open,
+            HEADERS | CONTINUATION => Headers::Ending,
+            _ => Headers::Outside,
+        };
+        self.header_blocks += u64::from(kind == HEADERS);
         match kind {
             PING if flags & ACK == 0 => self.pings = self.pings.saturating_add(1),
             RST_STREAM => self.resets += 1,
@@ -67,9 +97,15 @@ impl FrameWalker {
         std::mem::take(&mut self.pings)
     }
 
-    /// Whether the peer has sent its settings.
-    pub(crate) fn settings_seen(&self) -> bool {
-        self.settings_seen
+    /// The number of what the peer has to say to its end before anything else can go on: 0 is its settings, then come
+    /// the headers of calls, counted.
+    pub(crate) fn owed(&self) -> Option<u64> {
+        let is_inside = match self.headers {
+            Headers::Outside => !self.settings_seen,
+            Headers::Open => true,
+            Headers::Ending => self.skip > 0,
+        };
+        is_inside.then_some(self.header_blocks)
     }
 
     /// The calls cancelled so far.
@@ -108,7 +144,7 @@ mod tests {
                 rest = later;
                 if rest.is_empty() { break }
             }
-            prop_assert!(walker.settings_seen());
+            prop_assert_eq!(walker.owed(), None);
             prop_assert_eq!(walker.take_pings(), 2);
             prop_assert_eq!(walker.take_pings(), 0);
             prop_assert_eq!(walker.resets(), 1);

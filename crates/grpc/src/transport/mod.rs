@@ -1,5 +1,6 @@
 //! Connections: telling HTTP/2 from HTTP/1.1, keeping them alive, ending them. Knows nothing of gRPC.
 
+mod budget;
 mod connection;
 mod frame_walker;
 mod keepalive;
@@ -7,5 +8,6 @@ mod opening;
 mod ping_policy;
 mod socket;
 
+pub(crate) use budget::{Budget, Charge};
 pub(crate) use connection::{Answers, ConnectionError, Incoming, Settings, serve};
 pub(crate) use opening::{Protocol, read_opening};

@@ -64,9 +64,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.0.walker.borrow_mut().take_pings()
     }
 
-    /// Whether the client has sent its settings, as every client has to at first.
-    pub(crate) fn settings_seen(&self) -> bool {
-        self.0.walker.borrow().settings_seen()
+    /// As [`FrameWalker::owed`].
+    pub(crate) fn owed(&self) -> Option<u64> {
+        self.0.walker.borrow().owed()
     }
 
     /// Counts the calls the client cancelled.
