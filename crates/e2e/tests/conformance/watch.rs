@@ -1,6 +1,9 @@
 //! Watch: creation, live events and their order.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use api::etcdserverpb::WatchCreateRequest;
 use e2e::request::{delete, op_delete, op_put, put, txn, watch, watch_cancel, watch_create, watch_range};
 use e2e::{Member, Target, Watch, revision, shown};
 
@@ -183,6 +186,24 @@ async fn events_go_on_after_the_client_half_closes(target: Target) -> Result<()>
     Ok(())
 }
 
+/// A client whose event handler makes calls on the same connection reads on only when they are answered.
+async fn calls_are_answered_while_events_wait_unread(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(Watch::start(&member, WatchCreateRequest { prev_kv: true, ..watch("a") }).await?);
+    }
+    // Few and large: the client's windows (4 MiB a stream, 64 MiB a connection) would take far more.
+    for number in 0..8 {
+        let put = member.put(put("a", vec![number; 1_400_000]));
+        tokio::time::timeout(Duration::from_secs(10), put).await.context("a put is not answered")??;
+    }
+    for stream in &mut streams {
+        stream.events(8).await?;
+    }
+    Ok(())
+}
+
 e2e::on_both_targets!(
     creation_is_answered_with_the_current_revision,
     only_later_events_come,
@@ -198,4 +219,5 @@ e2e::on_both_targets!(
     many_watches_share_a_stream,
     creation_comes_before_the_watchs_events,
     events_go_on_after_the_client_half_closes,
+    calls_are_answered_while_events_wait_unread,
 );

@@ -62,7 +62,7 @@ impl Responder {
     /// Ends the call with one message, given with its prefix, and success.
     pub(crate) fn message(self, message: Bytes) {
         let Ok(mut outgoing) = self.open() else { return };
-        outgoing.send(message);
+        outgoing.send_answer(message);
         outgoing.finish(Ok(()));
     }
 
@@ -70,7 +70,7 @@ impl Responder {
     pub(crate) async fn long_message(self, head: Bytes, mut tail: impl MessageTail) -> Result<(), Gone> {
         let mut outgoing = self.open()?;
         outgoing.hold(tail.held_bytes());
-        outgoing.send(head);
+        outgoing.send_answer(head);
         loop {
             let room = outgoing.room(PIECE_BYTES).await?;
             let mut piece = BytesMut::with_capacity(room);
@@ -79,7 +79,7 @@ impl Responder {
                 outgoing.stream.send_reset(Reason::INTERNAL_ERROR);
                 return Err(Gone);
             };
-            outgoing.send(piece.freeze());
+            outgoing.send_answer(piece.freeze());
             if !more {
                 break;
             }
@@ -159,10 +159,20 @@ impl Outgoing {
         self.charge.add(bytes);
     }
 
-    /// Queues bytes, prefix included. They leave as the client's window allows; ask for [`Outgoing::room`] before if
-    /// they are many.
+    /// Queues bytes of a stream of messages, prefix included. They leave as the client's window allows; ask for
+    /// [`Outgoing::room`] before if they are many. No other call waits for them: whoever reads the stream may well make
+    /// a call before it reads on.
     pub(crate) fn send(&mut self, message: Bytes) {
-        if self.stream.send_data(self.charge.account().waiting(message), false).is_ok() {
+        self.queue(message, false);
+    }
+
+    /// Queues bytes of the answer to a call: until a client has taken its answers, its further calls wait.
+    fn send_answer(&mut self, part: Bytes) {
+        self.queue(part, true);
+    }
+
+    fn queue(&mut self, data: Bytes, delays_calls: bool) {
+        if self.stream.send_data(self.charge.account().leaving(data, delays_calls), false).is_ok() {
             self.answers.count();
         }
     }

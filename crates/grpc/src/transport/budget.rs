@@ -35,7 +35,7 @@ pub(crate) struct Account(Arc<Holdings>);
 struct Holdings {
     budget: Arc<Budget>,
     held_bytes: AtomicUsize,
-    /// The part of it that is answers on their way out.
+    /// The part of it that is answers on their way out for which further calls wait.
     waiting_bytes: AtomicUsize,
 }
 
@@ -92,13 +92,14 @@ impl Account {
         self.charge(CALL_BYTES)
     }
 
-    /// Has `data` charged, as waiting for the client, until the last of it has left.
-    pub(crate) fn waiting(&self, data: Bytes) -> Bytes {
+    /// Has `data` charged until the last of it has left; if `delays_calls`, the connection's further calls wait for it.
+    pub(crate) fn leaving(&self, data: Bytes, delays_calls: bool) -> Bytes {
         if data.len() < CHARGED_BYTES_MIN {
             return data;
         }
-        self.0.waiting_bytes.fetch_add(data.len(), Ordering::Relaxed);
-        Bytes::from_owner(Waiting { charge: self.charge(data.len()), data })
+        let waiting_bytes = if delays_calls { data.len() } else { 0 };
+        self.0.waiting_bytes.fetch_add(waiting_bytes, Ordering::Relaxed);
+        Bytes::from_owner(Leaving { charge: self.charge(data.len()), data, waiting_bytes })
     }
 
     pub(crate) fn waiting_bytes(&self) -> usize {
@@ -136,20 +137,21 @@ impl Drop for Charge {
     }
 }
 
-struct Waiting {
+struct Leaving {
     charge: Charge,
     data: Bytes,
+    waiting_bytes: usize,
 }
 
-impl AsRef<[u8]> for Waiting {
+impl AsRef<[u8]> for Leaving {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Leaving {
     fn drop(&mut self) {
-        self.charge.account.0.waiting_bytes.fetch_sub(self.data.len(), Ordering::Relaxed);
+        self.charge.account.0.waiting_bytes.fetch_sub(self.waiting_bytes, Ordering::Relaxed);
     }
 }
 
@@ -175,12 +177,13 @@ mod tests {
     #[test]
     fn data_waits_until_its_last_piece_is_gone() {
         let account = Account::open(&Budget::new(0));
-        let mut data = account.waiting(vec![7; 1000].into());
+        let mut data = account.leaving(vec![7; 1000].into(), true);
+        let _event = account.leaving(vec![7; 600].into(), false);
         let first = data.split_to(400);
         drop(data);
         assert_eq!(account.waiting_bytes(), 1000);
         assert_eq!(first, vec![7; 400]);
         drop(first);
-        assert_eq!((account.waiting_bytes(), account.0.held_bytes.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((account.waiting_bytes(), account.0.held_bytes.load(Ordering::Relaxed)), (0, 600));
     }
 }
