@@ -15,10 +15,6 @@ use crate::worker::Worker;
 
 const RANGE_RESPONSE: u8 = 1 << 3 | 2;
 
-/// About how large one message is, unless a key is larger: a slow client costs one of them. (etcd's are up to twice the
-/// largest request.)
-const MESSAGE_BYTES: usize = 64 << 10;
-
 /// Streams the keys of a range, all at one revision; the last message carries header, `more` and `count`.
 pub(super) async fn range_stream(worker: Worker, mut call: Call) {
     let reply = match start(&worker, &mut call).await {
@@ -60,10 +56,12 @@ async fn send(worker: &Worker, reply: Reply, outgoing: &mut Outgoing) -> Result<
         Body::Encoded(body) => last.extend_from_slice(&body),
         Body::Rows(mut rows) => {
             outgoing.hold(rows.held_bytes());
+            // About what etcd's messages come to.
+            let bytes_max = worker.handle().limits().max_request_bytes;
             loop {
                 outgoing.room(1).await?;
                 let mut piece = BytesMut::new();
-                match next_rows(&mut rows, &mut piece) {
+                match next_rows(&mut rows, &mut piece, bytes_max) {
                     Err(status) => return Ok(Err(status)),
                     Ok(true) => outgoing.send(message(&piece)),
                     Ok(false) => {
@@ -79,11 +77,11 @@ async fn send(worker: &Worker, reply: Reply, outgoing: &mut Outgoing) -> Result<
 }
 
 /// Appends the next keys, and after the last of them `more` and `count`. Returns whether keys are left.
-fn next_rows(rows: &mut RangeBody, out: &mut BytesMut) -> Result<bool, Status> {
-    if rows.encode_rows(out, MESSAGE_BYTES).map_err(server::Error::from)? {
+fn next_rows(rows: &mut RangeBody, out: &mut BytesMut, bytes_max: usize) -> Result<bool, Status> {
+    if rows.encode_rows(out, bytes_max).map_err(server::Error::from)? {
         return Ok(true);
     }
-    Ok(rows.encode_next(out, MESSAGE_BYTES).map_err(server::Error::from)?)
+    Ok(rows.encode_next(out, bytes_max).map_err(server::Error::from)?)
 }
 
 /// A `RangeStreamResponse`, as it is sent, around an encoded `RangeResponse`.
