@@ -12,7 +12,7 @@ use types::RowKey;
 
 use crate::backend::{Backend, Inner, remove_if_there, sync_name, take_name, temporary};
 use crate::error::BackendError;
-use crate::file::{File, put, put_usage, remove_rows};
+use crate::file::{Failures, File, put, put_usage, remove_rows};
 use crate::read_view::ReadView;
 use crate::table::{KEY, Table};
 use crate::usage::Usage;
@@ -46,7 +46,9 @@ impl Inner {
             writer.removed_meanwhile = Some(Vec::new());
             self.current()
         };
-        let target = File::create(&*self.disk, &temporary(&self.path), &self.path, self.options, &self.failures)?;
+        // Until the new file has its name, its failures are the caller's alone.
+        let failures = Failures::default();
+        let target = File::create(&*self.disk, &temporary(&self.path), &self.path, self.options, &failures)?;
         let mut copy = Copy { target: &target, usage: Usage::default(), last: None };
         copy.rows(&first)?;
 
@@ -58,6 +60,8 @@ impl Inner {
         copy.finish(&latest, &removed)?;
         let view = target.view().map_err(|error| target.explain(error))?;
         take_name(&*self.disk, &self.path)?;
+        let told = self.failures.clone();
+        let _ = failures.set(Box::new(move |error| told.get().into_iter().for_each(|tell| tell(error))));
         latest.file().retire();
         self.publish(view);
         sync_name(&*self.disk, &self.path).inspect_err(|error| {

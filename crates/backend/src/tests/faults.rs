@@ -159,6 +159,12 @@ fn failures_are_told_but_for_a_full_disk() {
     assert!(error.starts_with("db is damaged: row 3/0 is missing; "), "{error}");
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [error]);
 
+    disk.inject(fault(Some(DiskOperation::Write), 3, 1, ErrorKind::Other));
+    assert!(backend.defragment().is_err());
+    assert_eq!(told.try_iter().count(), 0, "the old file serves on");
+    backend.commit().unwrap();
+    backend.defragment().unwrap();
+
     backend.stage(puts(10..20, 500, 2));
     disk.inject(fault(Some(DiskOperation::SyncData), 0, 1, ErrorKind::Other));
     let error = backend.commit().unwrap_err().to_string();
