@@ -71,10 +71,6 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn look(etcd: &Path, quorate: &Path, size: Size, rounds: usize) -> anyhow::Result<Machine> {
-        let first_line = |program: &Path| -> anyhow::Result<String> {
-            let output = Command::new(program).arg("--version").output()?;
-            Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
-        };
         let shell = |command: &str| -> anyhow::Result<String> {
             let output = Command::new("sh").args(["-c", command]).output()?;
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -89,7 +85,8 @@ impl Machine {
                 shell("free -h | awk '/Mem/ {print $2}'")?,
                 shell("uname -sr")?
             ),
-            format!("- etcd: {}; Quorate: {}", first_line(etcd)?, first_line(quorate)?),
+            format!("- etcd: {}", version(etcd)?),
+            format!("- Quorate: {}", version(quorate)?),
             format!(
                 "- {} rounds in turns, {} s a workload, {} keys in the large stores; medians",
                 rounds, size.seconds, size.keys
@@ -97,6 +94,12 @@ impl Machine {
         ];
         Ok(Machine { lines })
     }
+}
+
+/// All that `program --version` tells, in one line.
+fn version(program: &Path) -> anyhow::Result<String> {
+    let output = Command::new(program).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>().join("; "))
 }
 
 impl fmt::Display for Machine {
