@@ -80,7 +80,8 @@ impl File {
             Some(found) => Err(BackendError::Damaged { path: path.to_owned(), what: format!("its format is {found}") }),
             None => Err(BackendError::Foreign {
                 path: path.to_owned(),
-                what: "it is a redb file that another program made; move it away",
+                what: "it is a redb file without quorate's tables; restore it from a backup, or move it away if another \
+                       program made it",
             }),
         }
     }
