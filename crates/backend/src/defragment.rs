@@ -12,7 +12,7 @@ use types::RowKey;
 
 use crate::backend::{Backend, Inner, remove_if_there, sync_name, take_name, temporary};
 use crate::error::BackendError;
-use crate::file::{Failures, File, put, put_usage, remove_rows};
+use crate::file::{Failures, File, change_values, put_usage, remove_rows};
 use crate::read_view::ReadView;
 use crate::table::{KEY, Table};
 use crate::usage::Usage;
@@ -104,13 +104,13 @@ impl Copy<'_> {
                 let key = row.row.encode();
                 let inserted = cursor.insert_before(key.as_ref(), row.sealed());
                 inserted.map_err(|error| explain_target(error.into()))?;
-                usage.add(key.as_ref().len(), row.sealed().len());
+                usage.add(key.as_ref().len(), row.sealed());
                 last = Some(row.row);
             }
             cursor.close().map_err(|error| explain_target(error.into()))?;
         }
         transaction.commit().map_err(|error| explain_target(error.into()))?;
-        let copied = usage.rows > self.usage.rows;
+        let copied = usage.tally.rows > self.usage.tally.rows;
         (self.usage, self.last) = (usage, last);
         Ok(copied)
     }
@@ -125,19 +125,12 @@ impl Copy<'_> {
         let write = |transaction: WriteTransaction| -> Result<(), redb::Error> {
             remove_rows(&mut transaction.open_table(KEY)?, removed, usage)?;
             for (table, values) in tables {
-                let mut table = transaction.open_table(table.definition())?;
-                for (key, value) in values {
-                    put(&mut table, &key, &value)?;
-                }
+                change_values(&transaction, table, values.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
             }
             put_usage(&transaction, *usage)?;
             Ok(transaction.commit()?)
         };
         self.target.begin_write().and_then(write).map_err(|error| self.target.explain(error))?;
-        if self.usage.rows != source.usage().rows {
-            let what = format!("{} rows were found where {} were written", self.usage.rows, source.usage().rows);
-            return Err(source.file().explain(redb::Error::Corrupted(what)));
-        }
-        Ok(())
+        source.check_tally(self.usage.tally)
     }
 }

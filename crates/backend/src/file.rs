@@ -18,6 +18,7 @@ use crate::read_view::ReadView;
 use crate::seal::{seal, unseal};
 use crate::storage::{Failure, Storage};
 use crate::table::{FILE, KEY, Table};
+use crate::tally::Tally;
 use crate::usage::Usage;
 
 /// The version of what `docs/backend.md` describes.
@@ -130,7 +131,10 @@ impl File {
             transaction.open_table(table.definition())?;
         }
         put(&mut transaction.open_table(FILE)?, FORMAT_KEY, &FORMAT.to_be_bytes())?;
-        put(&mut transaction.open_table(FILE)?, USAGE_KEY, &Usage::default().encode())?;
+        put_usage(&transaction, Usage::default())?;
+        for table in Table::ALL {
+            put(&mut transaction.open_table(FILE)?, table.name().as_bytes(), &Tally::default().encode())?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -156,7 +160,8 @@ impl File {
         let index = Index(read_u64(&meta, CONSISTENT_INDEX_KEY)?.unwrap_or_default());
         let term = Term(read_u64(&meta, TERM_KEY)?.unwrap_or_default());
         let usage = read(&transaction.open_table(FILE)?, USAGE_KEY)?;
-        let usage = usage.as_deref().and_then(Usage::decode).ok_or_else(|| damaged("the row count is missing"))?;
+        let usage =
+            usage.as_deref().and_then(Usage::decode).ok_or_else(|| damaged("the tally of table key is missing"))?;
         let rows = transaction.open_table(KEY)?;
         Ok(ReadView::new(rows, transaction, (index, term), usage, Arc::clone(self)))
     }
@@ -178,19 +183,12 @@ impl File {
         remove_rows(&mut transaction.open_table(KEY)?, &removed, &mut usage)?;
         for table in Table::ALL {
             let changes = layer.values(table);
-            if changes.is_empty() {
-                continue;
-            }
-            let mut table = transaction.open_table(table.definition())?;
-            for (key, value) in changes {
-                match value {
-                    Some(value) => put(&mut table, key, value)?,
-                    None => drop(table.remove(key.as_slice())?),
-                }
-            }
+            change_values(&transaction, table, changes.iter().map(|(key, value)| (&key[..], value.as_deref())))?;
         }
         if let Some((index, term)) = layer.applied() {
-            put_applied(&transaction, index, term)?;
+            let (index, term) = (index.0.to_be_bytes(), term.0.to_be_bytes());
+            let applied = [(CONSISTENT_INDEX_KEY, Some(&index[..])), (TERM_KEY, Some(&term[..]))];
+            change_values(&transaction, Table::Meta, applied.into_iter())?;
         }
         put_usage(&transaction, usage)?;
         transaction.commit()?;
@@ -246,7 +244,7 @@ fn insert_rows(
             let key = row.encode();
             seal(key.as_ref(), record.as_bytes(), &mut sealed);
             cursor.insert_before(key.as_ref(), sealed.as_slice())?;
-            usage.add(key.as_ref().len(), sealed.len());
+            usage.add(key.as_ref().len(), &sealed);
             inserted += 1;
         }
         cursor.close()?;
@@ -256,9 +254,9 @@ fn insert_rows(
         let key = row.encode();
         seal(key.as_ref(), record.as_bytes(), &mut sealed);
         if let Some(replaced) = table.insert(key.as_ref(), sealed.as_slice())? {
-            usage.subtract(key.as_ref().len(), replaced.value().len());
+            usage.subtract(key.as_ref().len(), replaced.value());
         }
-        usage.add(key.as_ref().len(), sealed.len());
+        usage.add(key.as_ref().len(), &sealed);
         inserted += 1;
     }
     Ok(inserted)
@@ -268,16 +266,50 @@ pub(crate) fn remove_rows(table: &mut Writable<'_>, rows: &[RowKey], usage: &mut
     for row in rows {
         let key = row.encode();
         if let Some(removed) = table.remove(key.as_ref())? {
-            usage.subtract(key.as_ref().len(), removed.value().len());
+            usage.subtract(key.as_ref().len(), removed.value());
         }
     }
     Ok(())
 }
 
-pub(crate) fn put_applied(transaction: &WriteTransaction, index: Index, term: Term) -> Result<(), redb::Error> {
-    let mut meta = transaction.open_table(Table::Meta.definition())?;
-    put(&mut meta, CONSISTENT_INDEX_KEY, &index.0.to_be_bytes())?;
-    put(&mut meta, TERM_KEY, &term.0.to_be_bytes())
+/// Puts and removes values of a small table, and keeps its tally.
+pub(crate) fn change_values<'a>(
+    transaction: &WriteTransaction,
+    table: Table,
+    changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Result<(), redb::Error> {
+    let mut changes = changes.peekable();
+    if changes.peek().is_none() {
+        return Ok(());
+    }
+    let mut tallies = transaction.open_table(FILE)?;
+    let mut tally = read_tally(&tallies, table)?;
+    let mut rows = transaction.open_table(table.definition())?;
+    let mut sealed = Vec::new();
+    for (key, value) in changes {
+        let replaced = match value {
+            Some(value) => {
+                seal(key, value, &mut sealed);
+                tally.add(&sealed);
+                rows.insert(key, sealed.as_slice())?
+            }
+            None => rows.remove(key)?,
+        };
+        if let Some(replaced) = replaced {
+            tally.subtract(replaced.value());
+        }
+    }
+    put(&mut tallies, table.name().as_bytes(), &tally.encode())
+}
+
+/// What the small `table` must come to.
+pub(crate) fn read_tally(
+    file: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    table: Table,
+) -> Result<Tally, redb::Error> {
+    let tally = read(file, table.name().as_bytes())?;
+    let tally = tally.as_deref().and_then(Tally::decode);
+    tally.ok_or_else(|| damaged(format_args!("the tally of table {} is missing", table.name())))
 }
 
 pub(crate) fn put_usage(transaction: &WriteTransaction, usage: Usage) -> Result<(), redb::Error> {

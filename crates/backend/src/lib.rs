@@ -7,7 +7,7 @@
 //! Invariants
 //! - Readers see what is staged at once, and never a moment in which it is neither staged nor committed.
 //! - The file holds the effects of exactly the entries up to its consistent index.
-//! - No damaged byte of a stored key or value is handed out as data.
+//! - No damaged byte of a stored key or value is handed out as data, and what is read whole is the newest of it.
 //! - Locks are held for a few instructions, never over I/O; only commits wait for each other.
 //!
 //! Leaves out: what rows mean (`mvcc`), when to commit (`server`), keeping other processes out (`server`).
@@ -18,6 +18,7 @@ mod error;
 mod read_view;
 mod staged;
 mod table;
+mod tally;
 
 mod defragment;
 mod file;
@@ -34,3 +35,4 @@ pub use error::BackendError;
 pub use read_view::ReadView;
 pub use staged::Staged;
 pub use table::{KeyValue, Table};
+pub use tally::Tally;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
-use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, TableHandle};
 use types::{Index, Record, Revision, RowKey, Term};
 
 use crate::error::BackendError;
 use crate::file::{self, File, contained, damaged};
 use crate::seal::{SEAL_LEN, unseal};
-use crate::table::{KeyValue, Table};
+use crate::table::{FILE, KEY, KeyValue, Table};
+use crate::tally::Tally;
 use crate::usage::Usage;
 
 /// What one commit left, unchanged however long it is held: for snapshots and backups. Space freed by later commits
@@ -42,10 +43,10 @@ impl ReadView {
 
     /// How many rows there are.
     pub fn row_count(&self) -> u64 {
-        self.usage.rows
+        self.usage.tally.rows
     }
 
-    /// Visits the rows from `from` up to but without `to`, ascending.
+    /// Visits the rows from `from` up to but without `to`, ascending. Returns the tally of those it visited.
     ///
     /// # Errors
     /// [`BackendError::Damaged`] or [`BackendError::Io`].
@@ -54,9 +55,11 @@ impl ReadView {
         from: Revision,
         to: Revision,
         visit: &mut dyn FnMut(RowKey, &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), BackendError> {
+    ) -> Result<Tally, BackendError> {
         let bounds = (Bound::Included(row_bound(from)), Bound::Excluded(row_bound(to)));
-        self.scan_rows(bounds, visit).map(drop).map_err(|error| self.file.explain(error))
+        let mut tally = Tally::default();
+        let visited = self.visit_rows(bounds, &mut tally, visit);
+        visited.map(|_| tally).map_err(|error| self.file.explain(error))
     }
 
     /// All of a small table, in key order.
@@ -85,20 +88,13 @@ impl ReadView {
         })
     }
 
-    /// To be asked after scans, piece by piece, of all [`ReadView::revisions`], which met `count` rows: damage to the
-    /// tree above the rows may have hidden some.
+    /// To be asked after scans, piece by piece, of all [`ReadView::revisions`], with the sum of their tallies: damage to
+    /// the tree above the rows may have hidden some, or brought back earlier ones.
     ///
     /// # Errors
-    /// [`BackendError::Damaged`] if that are not all.
-    pub fn check_row_count(&self, count: u64) -> Result<(), BackendError> {
-        self.require_row_count(count).map_err(|error| self.file.explain(error))
-    }
-
-    fn require_row_count(&self, count: u64) -> Result<(), redb::Error> {
-        match self.usage.rows {
-            written if written == count => Ok(()),
-            written => Err(damaged(format_args!("{count} rows were found where {written} were written"))),
-        }
+    /// [`BackendError::Damaged`] if those are not the rows that were written.
+    pub fn check_tally(&self, found: Tally) -> Result<(), BackendError> {
+        require(found, self.usage.tally, KEY.name()).map_err(|error| self.file.explain(error))
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -118,23 +114,33 @@ impl ReadView {
         })
     }
 
-    /// As [`ReadView::scan`]; says whether the visitor stopped it. A scan of everything also counts the rows, so
-    /// that damage to the tree above them does not pass for a smaller store.
+    /// As [`ReadView::scan`]; says whether the visitor stopped it. A scan of everything also checks the
+    /// tally, so that damage to the tree above the rows does not pass for another store.
     pub(crate) fn scan_rows(
         &self,
         bounds: (Bound<RowKey>, Bound<RowKey>),
         visit: &mut dyn FnMut(RowKey, &[u8]) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, redb::Error> {
+        let mut tally = Tally::default();
+        let visited = self.visit_rows(bounds, &mut tally, visit)?;
+        if bounds == EVERYTHING && visited.is_continue() {
+            require(tally, self.usage.tally, KEY.name())?;
+        }
+        Ok(visited)
+    }
+
+    fn visit_rows(
+        &self,
+        bounds: (Bound<RowKey>, Bound<RowKey>),
+        tally: &mut Tally,
+        visit: &mut dyn FnMut(RowKey, &[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, redb::Error> {
         let mut rows = self.rows_within(bounds)?;
-        let mut count = 0;
         while let Some(row) = rows.next()? {
+            tally.add(row.sealed());
             if visit(row.row, row.record()).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            count += 1;
-        }
-        if bounds == EVERYTHING {
-            self.require_row_count(count)?;
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -152,6 +158,7 @@ impl ReadView {
     pub(crate) fn read_values(&self, table: Table) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, redb::Error> {
         contained(|| {
             let mut values = BTreeMap::new();
+            let mut tally = Tally::default();
             for entry in ReadableTable::iter(&self.transaction.open_table(table.definition())?)? {
                 let (key, stored) = entry?;
                 let Some(value) = unseal(key.value(), stored.value()) else {
@@ -159,10 +166,23 @@ impl ReadView {
                     return Err(damaged(format_args!("{key} in table {} fails its checksum", table.name())));
                 };
                 values.insert(key.value().to_vec(), value.to_vec());
+                tally.add(stored.value());
             }
+            require(tally, file::read_tally(&self.transaction.open_table(FILE)?, table)?, table.name())?;
             Ok(values)
         })
     }
+}
+
+fn require(found: Tally, written: Tally, table: &str) -> Result<(), redb::Error> {
+    if found == written {
+        return Ok(());
+    }
+    let what = match (found.rows, written.rows) {
+        (found, written) if found == written => "rows were found that are not the newest".to_owned(),
+        (found, written) => format!("{found} rows were found where {written} were written"),
+    };
+    Err(damaged(format_args!("in table {table} {what}")))
 }
 
 /// Rows in ascending order, each checked: redb does not mind a page that stands in another's place.

@@ -15,8 +15,13 @@ pub(crate) fn seal(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
 
 /// The value that was sealed; `None` if it, its key or its seal changed since.
 pub(crate) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
-    let (value, stored) = sealed.split_last_chunk::<SEAL_LEN>()?;
-    (u32::from_le_bytes(*stored) == checksum(key, value)).then_some(value)
+    let (value, _) = sealed.split_last_chunk::<SEAL_LEN>()?;
+    (seal_of(sealed) == checksum(key, value)).then_some(value)
+}
+
+/// The seal of what was sealed; zero if that is too short to have one.
+pub(crate) fn seal_of(sealed: &[u8]) -> u32 {
+    sealed.last_chunk::<SEAL_LEN>().map_or(0, |stored| u32::from_le_bytes(*stored))
 }
 
 fn checksum(key: &[u8], value: &[u8]) -> u32 {

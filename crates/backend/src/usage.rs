@@ -1,37 +1,39 @@
-//! How many rows the `key` table holds, and what they take.
+//! What the `key` table holds, and what that takes.
 //!
-//! redb can only tell by walking the file. So the numbers are kept beside the rows, in the same transactions: the
-//! count is exact and finds lost rows, the bytes are reckoned from the sizes.
+//! redb can only tell by walking the file. So both are kept beside the rows, in the same transactions: the tally is exact,
+//! the bytes are reckoned from the sizes.
+
+use crate::tally::Tally;
 
 /// Rows of the `key` table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    pub(crate) rows: u64,
+    pub(crate) tally: Tally,
     /// Bytes of file pages, reckoned.
     pub(crate) bytes: u64,
 }
 
 impl Usage {
-    pub(crate) fn add(&mut self, key_len: usize, value_len: usize) {
-        self.rows += 1;
-        self.bytes += page_share(key_len + value_len);
+    pub(crate) fn add(&mut self, key_len: usize, sealed: &[u8]) {
+        self.tally.add(sealed);
+        self.bytes += page_share(key_len + sealed.len());
     }
 
-    pub(crate) fn subtract(&mut self, key_len: usize, value_len: usize) {
-        self.rows = self.rows.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(page_share(key_len + value_len));
+    pub(crate) fn subtract(&mut self, key_len: usize, sealed: &[u8]) {
+        self.tally.subtract(sealed);
+        self.bytes = self.bytes.saturating_sub(page_share(key_len + sealed.len()));
     }
 
-    pub(crate) fn encode(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.rows.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.bytes.to_be_bytes());
+    pub(crate) fn encode(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&self.tally.encode());
+        bytes[16..].copy_from_slice(&self.bytes.to_be_bytes());
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Usage> {
-        let (rows, bytes) = bytes.split_first_chunk::<8>()?;
-        Some(Usage { rows: u64::from_be_bytes(*rows), bytes: u64::from_be_bytes(bytes.try_into().ok()?) })
+        let (tally, bytes) = bytes.split_first_chunk::<16>()?;
+        Some(Usage { tally: Tally::decode(tally)?, bytes: u64::from_be_bytes(bytes.try_into().ok()?) })
     }
 }
 
@@ -54,8 +56,8 @@ mod tests {
 
     #[test]
     fn usage_is_read_back() {
-        let usage = Usage { rows: 3, bytes: 1 << 40 };
-        assert_eq!(usage.encode(), *b"\0\0\0\0\0\0\0\x03\0\0\x01\0\0\0\0\0");
+        let usage = Usage { tally: Tally { rows: 3, seals: 5 }, bytes: 1 << 40 };
+        assert_eq!(usage.encode(), *b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x05\0\0\x01\0\0\0\0\0");
         assert_eq!(Usage::decode(&usage.encode()), Some(usage));
         assert_eq!(Usage::decode(&usage.encode()[1..]), None);
     }

@@ -8,7 +8,7 @@ mod slices;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 
-use backend::{Backend, Table};
+use backend::{Backend, Table, Tally};
 use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use types::RowKey;
@@ -33,7 +33,7 @@ pub(crate) fn index(backend: &Backend, options: &StoreOptions) -> Result<Index, 
     let hasher = DefaultHashBuilder::default();
     let reading = Reading { backend, view: &view, hasher: &hasher };
     reading.run(options.restore_threads, &mut |piece| gathered.take(piece, &hasher))?;
-    view.check_row_count(gathered.row_count)?;
+    view.check_tally(gathered.tally)?;
     let (previous, compacted) = (finished.unwrap_or(-1), scheduled.max(finished).unwrap_or(-1));
     let unfinished = Compaction { target: compacted, previous, is_hashed: false };
     let revision = gathered.revision.max(compacted).max(1);
@@ -61,7 +61,7 @@ struct Gathered {
     entries: Vec<Entry>,
     /// Where in `entries` a key is.
     places: HashTable<u32>,
-    row_count: u64,
+    tally: Tally,
     revision: i64,
     filler: Option<Row>,
     value_bytes: usize,
@@ -75,7 +75,7 @@ impl Gathered {
         Gathered {
             entries: Vec::with_capacity(keys),
             places: HashTable::with_capacity(keys),
-            row_count: 0,
+            tally: Tally::default(),
             revision: 0,
             filler: None,
             value_bytes: 0,
@@ -85,7 +85,7 @@ impl Gathered {
 
     /// Takes rows that are newer than all before.
     fn take(&mut self, piece: Piece, hasher: &DefaultHashBuilder) {
-        self.row_count += piece.row_count;
+        self.tally += piece.tally;
         self.revision = self.revision.max(piece.revision);
         self.filler = piece.filler.or(self.filler);
         for read in piece.rows {

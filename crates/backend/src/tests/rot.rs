@@ -9,6 +9,8 @@ fn file(disk: &SimDisk, bytes: &[u8]) {
     file.write_at(bytes, 0).unwrap();
 }
 
+const PAGE: u64 = 4096;
+
 #[test]
 fn files_of_others_are_told_by_their_first_bytes() {
     let mut bbolt = vec![0; 32768];
@@ -114,7 +116,6 @@ fn rot_never_gives_wrong_rows() {
 /// A misdirected write leaves a whole, sound page where another belongs.
 #[test]
 fn pages_that_changed_places_never_give_wrong_rows() {
-    const PAGE: u64 = 4096;
     let disk = SimDisk::new();
     let backend = filled(&disk);
     let expected = contents(&backend).unwrap();
@@ -144,4 +145,39 @@ fn pages_that_changed_places_never_give_wrong_rows() {
         }
     }
     assert!(found > written.len() / 2, "{found} of {} were found", written.len());
+}
+
+/// A write that was lost, or went elsewhere, leaves an earlier version of a page where a newer one belongs: sound in
+/// itself, and of the same table.
+#[test]
+fn a_page_of_an_earlier_commit_never_passes_for_the_newest() {
+    let disk = SimDisk::new();
+    let backend = filled(&disk);
+    for round in 0..12 {
+        let first = 404 + 5 * round;
+        let mut staged = puts(first..first + 5, 300, 3 + round as u64);
+        staged.removed_rows = vec![row(1 + 7 * round), row(2 + 7 * round)];
+        staged.values.push((Table::Lease, round.to_be_bytes().to_vec(), Some(vec![round as u8; 40])));
+        staged.values.push((Table::Members, b"8e9e05c52164694d".to_vec(), Some(vec![round as u8])));
+        backend.stage(staged);
+        backend.commit().unwrap();
+    }
+    let expected = (contents(&backend).unwrap(), backend.applied());
+    std::mem::forget(backend);
+    let bytes = disk.contents(Path::new(PATH)).unwrap();
+    let page = |number: u64| &bytes[(number * PAGE) as usize..][..PAGE as usize];
+    let written: Vec<u64> =
+        (1..bytes.len() as u64 / PAGE).filter(|&number| page(number).iter().any(|&b| b != 0)).collect();
+    let mut rng = SystemRng::with_seed(5);
+    for _ in 0..4000 {
+        let [at, from] = [(); 2].map(|()| written[rng.below(written.len() as u64) as usize]);
+        let survivor = disk.crash(env::Survival::All);
+        survivor.open(Path::new(PATH), OpenMode::Write).unwrap().write_at(page(from), at * PAGE).unwrap();
+        let read = open(&survivor).and_then(|backend| Ok((contents(&backend)?, backend.applied())));
+        match read {
+            Ok(seen) => assert!(seen == expected, "page {from} in place of {at} went unseen"),
+            Err(BackendError::Damaged { .. } | BackendError::Foreign { .. }) => {}
+            Err(error) => panic!("page {from} in place of {at}: {error}"),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use backend::{Backend, ReadView};
+use backend::{Backend, ReadView, Tally};
 use hashbrown::DefaultHashBuilder;
 use types::{Record, Revision, RowKey};
 
@@ -32,7 +32,8 @@ const PIECES_AHEAD: usize = 16;
 #[derive(Default)]
 pub(super) struct Piece {
     pub(super) rows: Vec<ReadRow>,
-    pub(super) row_count: u64,
+    /// Of the whole slice; zero until the piece that ends it.
+    pub(super) tally: Tally,
     /// The newest row without content among them. It stands for its revision, not for a key: a backup restored with a
     /// raised revision ends in one (`etcdutl snapshot restore --bump-revision`).
     pub(super) filler: Option<Row>,
@@ -112,7 +113,7 @@ impl Reading<'_> {
     ) -> Result<ControlFlow<()>, MvccError> {
         let mut piece = Piece::default();
         let mut damaged = None;
-        self.view.scan(Revision::first(slice.start), Revision::first(slice.end), &mut |row, bytes| {
+        let tally = self.view.scan(Revision::first(slice.start), Revision::first(slice.end), &mut |row, bytes| {
             if !piece.push(row, bytes, self.hasher) {
                 damaged = Some(row);
                 return ControlFlow::Break(());
@@ -125,7 +126,7 @@ impl Reading<'_> {
         if let Some(row) = damaged {
             return Err(not_a_record(self.backend, row).into());
         }
-        piece.ends_slice = true;
+        (piece.tally, piece.ends_slice) = (tally, true);
         Ok(hand_over(piece))
     }
 }
@@ -145,7 +146,6 @@ impl Piece {
     /// Takes in a row that is newer than all before. Returns whether it was one.
     fn push(&mut self, row: RowKey, bytes: &[u8], hasher: &DefaultHashBuilder) -> bool {
         self.revision = row.revision.main;
-        self.row_count += 1;
         if bytes.is_empty() {
             self.filler = Some(Row::put(row.revision, 0));
             return true;
