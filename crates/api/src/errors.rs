@@ -30,6 +30,30 @@ pub enum Code {
 }
 
 impl Code {
+    /// The code with this number; numbers nobody defined count as `Unknown`, as every gRPC library has it.
+    pub fn from_number(number: usize) -> Code {
+        const CODES: [Code; 17] = [
+            Code::Ok,
+            Code::Cancelled,
+            Code::Unknown,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+            Code::Unauthenticated,
+        ];
+        CODES.get(number).copied().unwrap_or(Code::Unknown)
+    }
+
     /// The name grpc-go prints inside texts such as `rpc error: code = NotFound desc = ...`.
     pub fn go_name(self) -> &'static str {
         match self {

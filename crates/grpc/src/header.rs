@@ -107,16 +107,14 @@ impl HeaderField {
         self.len += 1;
     }
 
-    fn push_number(&mut self, tag: u8, mut number: u64) {
+    fn push_number(&mut self, tag: u8, number: u64) {
         if number == 0 {
             return;
         }
         self.push(tag);
-        while number >= 0x80 {
-            self.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.push(number as u8);
+        let mut free = &mut self.bytes[self.len..];
+        put_varint(&mut free, number);
+        self.len = HEADER_FIELD_BYTES_MAX - free.len();
     }
 }
 

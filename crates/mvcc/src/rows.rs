@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::vec;
 
 use bytes::{BufMut, BytesMut};
-use types::{LeaseId, Record, varint_len};
+use types::{LeaseId, Record, put_varint, varint_len};
 
 use crate::entry::{Row, value_field_len, without_value};
 use crate::error::MvccError;
@@ -216,13 +216,8 @@ pub(crate) fn row_len(record_len: usize) -> u64 {
 
 /// Appends one message, given in parts.
 fn encode(parts: &[&[u8]], out: &mut BytesMut) {
-    let mut len = parts.iter().map(|part| part.len()).sum::<usize>();
     out.put_u8(KVS);
-    while len >= 0x80 {
-        out.put_u8(len as u8 | 0x80);
-        len >>= 7;
-    }
-    out.put_u8(len as u8);
+    put_varint(out, parts.iter().map(|part| part.len() as u64).sum());
     for part in parts {
         out.put_slice(part);
     }

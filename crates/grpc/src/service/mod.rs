@@ -132,13 +132,7 @@ where
     Q: Message + Default,
     F: Future<Output = Result<Reply, Error>>,
 {
-    unary(
-        worker,
-        call,
-        |_: &Q| false,
-        async |worker: &Worker, request| with_header(worker, run(worker.handle().clone(), request).await?),
-    )
-    .await;
+    replying(worker, call, run, with_header).await;
 }
 
 /// A method whose answer etcd sends without the header.
@@ -147,18 +141,32 @@ where
     Q: Message + Default,
     F: Future<Output = Result<Reply, Error>>,
 {
+    replying(worker, call, run, without_header).await;
+}
+
+async fn replying<Q, F>(
+    worker: Worker,
+    call: Call,
+    run: impl FnOnce(Handle, Q) -> F,
+    answer: fn(&Worker, Reply) -> Result<Answer<ReplyTail>, Status>,
+) where
+    Q: Message + Default,
+    F: Future<Output = Result<Reply, Error>>,
+{
     unary(
         worker,
         call,
         |_: &Q| false,
-        async |worker: &Worker, request| {
-            let body = body_bytes(run(worker.handle().clone(), request).await?.body)?;
-            let mut out = header::framed(body.len(), body.len());
-            out.extend_from_slice(&body);
-            Ok(Answer::Whole(out.freeze()))
-        },
+        async |worker: &Worker, request| answer(worker, run(worker.handle().clone(), request).await?),
     )
     .await;
+}
+
+fn without_header(_: &Worker, reply: Reply) -> Result<Answer<ReplyTail>, Status> {
+    let body = body_bytes(reply.body)?;
+    let mut out = header::framed(body.len(), body.len());
+    out.extend_from_slice(&body);
+    Ok(Answer::Whole(out.freeze()))
 }
 
 /// A method with one request and one answer; `serves_on_learner` tells whether a learner may answer.

@@ -515,16 +515,22 @@ fn the_same_lease_may_lock_again() {
     });
 }
 
+/// Somebody who waits for lock `l`, which another call holds.
+async fn second_in_line(client: &Client) -> Stream<LockResponse> {
+    let request = LockRequest { name: "l".into(), lease: 0 };
+    let _: LockResponse = client.call(LOCK, &request).await.unwrap();
+    let mut waiter = client.open::<LockResponse>(LOCK).await;
+    waiter.send(&request);
+    waiter.close();
+    while client.get(&prefix("l/", "l0")).await.unwrap().count < 2 {}
+    waiter
+}
+
 #[test]
 fn a_waiter_that_gives_up_leaves_the_line() {
     run(|fixture| async move {
         let client = fixture.client().await;
-        let request = LockRequest { name: "l".into(), lease: 0 };
-        let _: LockResponse = client.call(LOCK, &request).await.unwrap();
-        let mut waiter = client.open::<LockResponse>(LOCK).await;
-        waiter.send(&request);
-        waiter.close();
-        while client.get(&prefix("l/", "l0")).await.unwrap().count < 2 {}
+        let mut waiter = second_in_line(&client).await;
         waiter.sending.send_reset(h2::Reason::CANCEL);
         while client.get(&prefix("l/", "l0")).await.unwrap().count > 1 {}
     });
@@ -534,12 +540,7 @@ fn a_waiter_that_gives_up_leaves_the_line() {
 fn a_waiter_does_not_trouble_a_worker_that_ends() {
     run(|fixture| async move {
         let client = fixture.client().await;
-        let request = LockRequest { name: "l".into(), lease: 0 };
-        let _: LockResponse = client.call(LOCK, &request).await.unwrap();
-        let mut waiter = client.open::<LockResponse>(LOCK).await;
-        waiter.send(&request);
-        waiter.close();
-        while client.get(&prefix("l/", "l0")).await.unwrap().count < 2 {}
+        let _waiter = second_in_line(&client).await;
     });
 }
 

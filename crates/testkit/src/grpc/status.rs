@@ -2,57 +2,8 @@
 
 use std::fmt;
 
+pub use api::errors::Code;
 use http::HeaderMap;
-
-/// The gRPC status codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Code {
-    Ok = 0,
-    Cancelled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
-
-const CODES: [Code; 17] = [
-    Code::Ok,
-    Code::Cancelled,
-    Code::Unknown,
-    Code::InvalidArgument,
-    Code::DeadlineExceeded,
-    Code::NotFound,
-    Code::AlreadyExists,
-    Code::PermissionDenied,
-    Code::ResourceExhausted,
-    Code::FailedPrecondition,
-    Code::Aborted,
-    Code::OutOfRange,
-    Code::Unimplemented,
-    Code::Internal,
-    Code::Unavailable,
-    Code::DataLoss,
-    Code::Unauthenticated,
-];
-
-impl Code {
-    /// The code with this number; numbers nobody defined count as `Unknown`, as every gRPC library has it.
-    pub fn from_number(number: usize) -> Code {
-        CODES.get(number).copied().unwrap_or(Code::Unknown)
-    }
-}
 
 /// Why a call failed: what the server said, or what happened to the connection (see [`Status::is_transport`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
