@@ -276,6 +276,13 @@ fn gates(written: &mut Written) {
         gate::setting(gate, &pairs).map_or(gate.stage.default(), |(_, on)| on)
     };
     if on("LeaseCheckpointPersist") && !on("LeaseCheckpoint") {
+        let old = written.old_gates().find(|(gate, _)| *gate == "LeaseCheckpointPersist").map(|(_, given)| given);
+        if let Some(old) = old {
+            let (persist, needed) =
+                ("experimental-enable-lease-checkpoint-persist", "experimental-enable-lease-checkpoint");
+            let problem = Problem::new(format!("setting {persist} requires {needed}")).setting(old);
+            return written.fault(name, problem.hint(format!("add --{needed}, or leave it out")));
+        }
         let error = "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint";
         return written.wrong(name, error, "write --feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true");
     }

@@ -703,6 +703,31 @@ fn values_etcd_corrects_are_corrected() {
 }
 
 #[test]
+fn what_an_old_gate_lacks_is_told_in_its_own_name() {
+    let starts = [
+        args(&["--experimental-enable-lease-checkpoint-persist"]),
+        Start { env: &[("ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT_PERSIST", "true")], ..Start::default() },
+        file("experimental-enable-lease-checkpoint-persist: true\n"),
+    ];
+    let settings = [
+        "--experimental-enable-lease-checkpoint-persist",
+        "ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT_PERSIST",
+        "experimental-enable-lease-checkpoint-persist in etcd.yml:1:47",
+    ];
+    for (start, setting) in starts.into_iter().zip(settings) {
+        let [line] = start.refused().try_into().expect("one problem");
+        assert_eq!(
+            line["error"],
+            "setting experimental-enable-lease-checkpoint-persist requires experimental-enable-lease-checkpoint"
+        );
+        assert_eq!(line["setting"], setting);
+        assert_eq!(line["hint"], "add --experimental-enable-lease-checkpoint, or leave it out");
+    }
+    let on = ["--experimental-enable-lease-checkpoint-persist", "--experimental-enable-lease-checkpoint"];
+    assert!(args(&on).run().settings.lease_checkpoint_persist);
+}
+
+#[test]
 fn gates_add_up_and_group_gates_reach_their_gates() {
     let both = args(&["--feature-gates=LeaseCheckpoint=true", "--feature-gates=LeaseCheckpointPersist=true"]).run();
     assert!(both.settings.lease_checkpoint && both.settings.lease_checkpoint_persist);
