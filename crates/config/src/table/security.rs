@@ -4,6 +4,8 @@ use crate::flag::{Flag, Kind::*};
 
 const CLIENT_TLS: &str = "TLS for clients comes later; listen on http:// or unix:// URLs";
 const PEER_TLS: &str = "TLS between members comes with clusters of several members";
+/// etcd passes over them, too, as long as the peer URLs are http.
+const PEER_CERTIFICATES: &str = "it is for certificates of members, and no member connects to this one yet";
 const AUTH_LATER: &str = "users, roles and passwords come later";
 const GATEWAY: &str = "it comes with the JSON gateway";
 
@@ -49,10 +51,10 @@ pub(super) static SECURITY: &[Flag] = &[
         .refused(PEER_TLS),
     Flag::new("peer-cert-allowed-cn", List, "",
         "The common names a member's certificate may bear").at(&["peer-transport-security.allowed-cn"])
-        .refused(PEER_TLS),
+        .no_meaning(PEER_CERTIFICATES),
     Flag::new("peer-cert-allowed-hostname", List, "",
         "The names a member's certificate may bear").at(&["peer-transport-security.allowed-hostname"])
-        .refused(PEER_TLS),
+        .no_meaning(PEER_CERTIFICATES),
     Flag::new("peer-auto-tls", Bool, "false",
         "Show members a certificate of our own making").at(&["peer-transport-security.auto-tls"])
         .refused(PEER_TLS),
