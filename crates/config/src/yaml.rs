@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 const DEPTH_MAX: usize = 16;
 const NODES_MAX: usize = 10_000;
@@ -50,7 +50,7 @@ pub(crate) struct YamlError {
 pub(crate) fn parse(text: &str) -> Result<Option<Node>, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|e| YamlError { place: place(e.marker()), what: e.info().to_string() })?;
+        let (event, span) = event.map_err(|e| fault(text, &e))?;
         let place = place(&span.start);
         match event {
             Event::Scalar(text, style, anchor, _) => {
@@ -69,6 +69,23 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, YamlError> {
         }
     }
     Ok(builder.root)
+}
+
+/// An error of the parser, at its place. Of a tab among the spaces in front of a line that could go on with what stands
+/// above, the parser gives the place where that begins.
+fn fault(text: &str, error: &ScanError) -> YamlError {
+    const TAB_AFTER_VALUE: &str = "while scanning a plain scalar, found a tab";
+    let what = error.info();
+    let mut place = place(error.marker());
+    if what == TAB_AFTER_VALUE {
+        let later = text.lines().enumerate().skip(place.line);
+        let mut tabs = later.filter_map(|(above, line)| {
+            let spaces = line.find(|c| c != ' ')?;
+            line[spaces..].starts_with('\t').then_some(Place { line: above + 1, column: spaces + 1 })
+        });
+        place = tabs.next().unwrap_or(place);
+    }
+    YamlError { place, what: what.to_string() }
 }
 
 fn place(marker: &Marker) -> Place {
@@ -211,6 +228,16 @@ mod tests {
         assert_eq!(map[1].place, Place { line: 2, column: 1 });
         let Content::Map(inner) = &map[1].value.content else { panic!("a map") };
         assert_eq!(inner[0].value.place, Place { line: 3, column: 6 });
+    }
+
+    #[test]
+    fn errors_name_the_line_that_is_wrong() {
+        let line = |text: &str| parse(text).unwrap_err().place.line;
+        assert_eq!(line("name: a\n\tdata-dir: b\nlog-level: info\n"), 2);
+        assert_eq!(line("name: a\n\n# why\n\tdata-dir: b\n"), 4);
+        assert_eq!(line("name: a\n\n  # why\n  \tdata-dir: b\n"), 4);
+        assert_eq!(line("name: a\ndata-dir:\n\tx: b\n"), 3);
+        assert_eq!(line("name: a\n\n  b: a\n"), 3);
     }
 
     #[test]

@@ -565,7 +565,7 @@ fn faults_in_the_file_tell_their_place() {
     assert_eq!(lines[0]["setting"], "heartbeat-interval in etcd.yml:2:21");
     assert_eq!(lines[0]["hint"], "write a whole number of at least 0");
     let error = &file("name: a\n\tfoo: b\n").errors()[0];
-    assert!(error.starts_with("etcd.yml:1:7: this is neither YAML nor JSON") && error.contains("tab"), "{error}");
+    assert!(error.starts_with("etcd.yml:2:1: this is neither YAML nor JSON") && error.contains("tab"), "{error}");
 }
 
 #[test]
