@@ -19,7 +19,7 @@ use crate::compare::State;
 use crate::error::{Failure, RequestError};
 use crate::kv;
 use crate::members;
-use crate::query::range_query;
+use crate::query::{key_range, range_query};
 use crate::reply::Reply;
 use crate::shared::Shared;
 use crate::txn::{Readable, branch, choose_path, put_range, put_succeeded};
@@ -35,20 +35,35 @@ impl Shared {
     /// # Errors
     /// A revision that is compacted or not there yet, an empty key, unknown sort options; or the store is broken.
     pub fn range(&self, range: &RangeRequest) -> Result<Reply, Failure> {
-        Ok(Reply::range(self.read(range)?))
+        kv::check_key(&range.key)?;
+        Ok(Reply::range(self.view().range(&range_query(range)?)?))
     }
 
-    /// How many keys a range holds, whatever its limit and filters.
+    /// How many keys [`Shared::range`] would look at, told only up to `enough`.
     ///
     /// # Errors
-    /// As [`Shared::range`].
-    pub fn count(&self, range: &RangeRequest) -> Result<i64, Failure> {
-        Ok(self.read(&RangeRequest { count_only: true, ..range.clone() })?.count)
+    /// Unknown sort options.
+    pub fn keys_looked_at(&self, range: &RangeRequest, enough: usize) -> Result<usize, RequestError> {
+        Ok(self.view().keys_looked_at(&range_query(range)?, enough))
     }
 
-    fn read(&self, range: &RangeRequest) -> Result<RangeResult, Failure> {
-        kv::check_key(&range.key)?;
-        Ok(self.view().range(&range_query(range)?)?)
+    /// How many keys [`Shared::read_only_txn`] would look at, at most, told only up to `enough`: both branches and all
+    /// compares count.
+    ///
+    /// # Errors
+    /// Unknown sort options.
+    pub fn txn_keys_looked_at(&self, txn: &TxnRequest, enough: usize) -> Result<usize, RequestError> {
+        let mut keys = 0;
+        for compare in &txn.compare {
+            let query = RangeQuery::current(key_range(&compare.key, &compare.range_end));
+            keys += self.view().keys_looked_at(&query, enough.saturating_sub(keys));
+        }
+        for op in txn.success.iter().chain(&txn.failure) {
+            if let Some(Request::RequestRange(range)) = &op.request {
+                keys += self.keys_looked_at(range, enough.saturating_sub(keys))?;
+            }
+        }
+        Ok(keys.min(enough))
     }
 
     /// Carries out a transaction that holds nothing but ranges. Everything in it is read at one revision.

@@ -90,6 +90,25 @@ pub(crate) fn read_locked(
     answer(shared, query, &plan, found, pin, current)
 }
 
+/// See [`View::keys_looked_at`](crate::View::keys_looked_at).
+pub(crate) fn keys_looked_at(shared: &Shared, query: &RangeQuery, enough: usize) -> usize {
+    let plan = Plan::of(query);
+    if plan.only_key(query).is_some() {
+        return 1;
+    }
+    let (low, high) = bounds(&query.range);
+    let index = shared.index.read();
+    if query.revision > 0 && query.revision < index.revision {
+        // Keys that are gone now may have lived then, and even counting asks each of them.
+        let mut entries = Entries { left: enough };
+        let _ = index.tree.visit(&low, high.as_deref(), &mut entries);
+        return enough - entries.left;
+    }
+    let mut counting = Count { at: i64::MAX, left: 0, count: 0, pause: None };
+    let _ = index.tree.visit(&low, high.as_deref(), &mut counting);
+    plan.fetch_max.min(counting.count as usize).min(enough)
+}
+
 /// How a query is carried out.
 struct Plan {
     /// No more rows than this are fetched.
@@ -394,6 +413,22 @@ impl Visitor for Count {
         let entries = &leaf.entries[inside];
         self.count += entries.iter().filter(|entry| entry.at(self.at).is_some()).count() as u64;
         ControlFlow::Continue(())
+    }
+}
+
+/// Counts entries, whether or not their keys live, until there were enough.
+struct Entries {
+    left: usize,
+}
+
+impl Visitor for Entries {
+    fn passes(&mut self, _: &Child) -> bool {
+        false
+    }
+
+    fn leaf(&mut self, _: &Leaf, inside: Range<usize>, _: i64) -> ControlFlow<()> {
+        self.left = self.left.saturating_sub(inside.len());
+        if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

@@ -40,6 +40,12 @@ impl View {
         range::read(&self.0, query)
     }
 
+    /// How many keys [`View::range`] would look at for this query, told only up to `enough`: by how much it would keep
+    /// its thread. Costs next to nothing beside the read itself.
+    pub fn keys_looked_at(&self, query: &RangeQuery, enough: usize) -> usize {
+        range::keys_looked_at(&self.0, query, enough)
+    }
+
     /// The record of `key` at `revision`; `None` if it did not live then, or if that can no longer be said, or not yet.
     ///
     /// # Errors

@@ -175,3 +175,29 @@ fn a_large_answer_that_is_not_taken_is_given_up_for_a_compaction() {
     assert!(matches!(answer.rows.encode_next(&mut out, usize::MAX), Err(MvccError::Compacted)));
     fixture.prune();
 }
+
+#[test]
+fn how_many_keys_a_read_looks_at_is_known_before_it() {
+    let mut fixture = Fixture::new(usize::MAX);
+    for key in 0..100u8 {
+        fixture.put(&[b'k', key], b"v");
+    }
+    let then = fixture.view().revision();
+    for key in 0..50u8 {
+        fixture.delete(&[b'k', key]);
+    }
+    let all = RangeQuery::current(KeyRange::all());
+    let looked_at = |query: RangeQuery| fixture.view().keys_looked_at(&query, 90);
+    assert_eq!(looked_at(RangeQuery::current(KeyRange::single("k"))), 1);
+    assert_eq!(looked_at(all.clone()), 50, "deleted keys are passed over");
+    assert_eq!(looked_at(RangeQuery { limit: 9, ..all.clone() }), 10, "one more tells whether there are more");
+    assert_eq!(looked_at(RangeQuery { count_only: true, ..all.clone() }), 0, "the tree knows");
+    let descending = RangeQuery { limit: 9, order: SortOrder::Descend, ..all.clone() };
+    assert_eq!(looked_at(descending), 50, "a limit saves nothing before sorting");
+    assert_eq!(looked_at(RangeQuery { limit: 9, min_mod_revision: 3, ..all.clone() }), 50);
+    for count_only in [false, true] {
+        let old = RangeQuery { revision: then, count_only, ..all.clone() };
+        assert_eq!(looked_at(old), 90, "keys that are gone lived then; more is not told");
+    }
+    assert_eq!(fixture.view().keys_looked_at(&all, 20), 20, "more is not told");
+}

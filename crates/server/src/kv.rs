@@ -6,9 +6,7 @@ use machine::{Reply, put_cost, txn_cost, validate};
 
 use crate::error::Error;
 use crate::handle::Handle;
-
-/// A range over more keys than this is gathered on another thread, so that the worker's other connections go on.
-const KEYS_INLINE_MAX: i64 = 4096;
+use crate::large_reads::{RANGE_KEYS_MAX, TXN_KEYS_MAX};
 
 impl Handle {
     /// Reads keys.
@@ -28,15 +26,11 @@ impl Handle {
 
     async fn range_applied(&self, request: RangeRequest) -> Result<Reply, Error> {
         let state = self.state();
-        if request.range_end.is_empty() || (1..=KEYS_INLINE_MAX).contains(&request.limit) || request.count_only {
-            return Ok(state.range(&request)?);
-        }
-        let count = RangeRequest { count_only: true, revision: 0, ..request.clone() };
-        if state.count(&count)? <= KEYS_INLINE_MAX {
+        if state.keys_looked_at(&request, RANGE_KEYS_MAX + 1)? <= RANGE_KEYS_MAX {
             return Ok(state.range(&request)?);
         }
         let state = state.clone();
-        blocking(move || state.range(&request)).await?.map_err(Error::from)
+        Ok(self.inner().large_reads.run(move || state.range(&request)).await??)
     }
 
     /// Writes one key.
@@ -68,10 +62,22 @@ impl Handle {
         let Some(serializable) = reads_only(&request) else {
             return self.propose(Request::Txn(request)).await;
         };
-        if !serializable {
-            self.linearizable().await?;
+        let answer = async {
+            if !serializable {
+                self.linearizable().await?;
+            }
+            self.txn_applied(request).await
+        };
+        self.timed("txn", answer).await
+    }
+
+    async fn txn_applied(&self, request: TxnRequest) -> Result<Reply, Error> {
+        let state = self.state();
+        if state.txn_keys_looked_at(&request, TXN_KEYS_MAX + 1)? <= TXN_KEYS_MAX {
+            return Ok(state.read_only_txn(&request)?);
         }
-        Ok(self.state().read_only_txn(&request)?)
+        let state = state.clone();
+        Ok(self.inner().large_reads.run(move || state.read_only_txn(&request)).await??)
     }
 
     /// Gives up the history before a revision. A physical one is answered once the history is gone from the disk.
@@ -93,11 +99,6 @@ impl Handle {
     }
 }
 
-/// Runs `work` on a thread that may block.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
-}
-
 /// Whether a transaction holds nothing but ranges, and if so, whether all of them are serializable.
 fn reads_only(request: &TxnRequest) -> Option<bool> {
     let mut serializable = true;
@@ -108,4 +109,88 @@ fn reads_only(request: &TxnRequest) -> Option<bool> {
         }
     }
     Some(serializable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+
+    use api::etcdserverpb::{Compare, RequestOp};
+    use bytes::Bytes;
+    use env::{RealDisk, SystemClock, SystemRng};
+
+    use super::*;
+    use crate::{Body, Member, Settings, World};
+
+    const KEYS: usize = RANGE_KEYS_MAX + 1;
+
+    fn range(range_end: &'static str) -> RangeRequest {
+        RangeRequest { key: Bytes::from("key"), range_end: Bytes::from(range_end), ..RangeRequest::default() }
+    }
+
+    fn op(range: RangeRequest) -> RequestOp {
+        RequestOp { request: Some(request_op::Request::RequestRange(range)) }
+    }
+
+    fn txn(ops: impl IntoIterator<Item = RangeRequest>) -> TxnRequest {
+        TxnRequest { success: ops.into_iter().map(op).collect(), ..TxnRequest::default() }
+    }
+
+    /// What is small is answered at once, on the worker's own thread: the first look at its future finds the answer.
+    async fn is_answered_at_once(answer: impl Future<Output = Result<Reply, Error>>) -> bool {
+        let mut answer = pin!(answer);
+        let answered = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        answered.map(|reply| reply.expect("it can be read")).is_ready()
+    }
+
+    #[test]
+    fn only_reads_that_look_at_many_keys_wait_for_a_place() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let rng = Box::new(SystemRng::with_seed(1));
+        let world = World { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::default()), rng };
+        let member = Member::start(Settings::new(dir.path().join("data")), world).expect("a new member starts");
+        member.wait_ready().expect("the member works");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let handle = member.door().open();
+            let puts = (0..KEYS).map(|number| {
+                let put = PutRequest { key: Bytes::from(format!("key{number:04}")), ..PutRequest::default() };
+                let handle = handle.clone();
+                tokio::task::spawn_local(async move { handle.put(put).await.expect("the member works") })
+            });
+            for put in puts.collect::<Vec<_>>() {
+                put.await.expect("the member works");
+            }
+            let places = handle.inner().large_reads.all_places().await;
+
+            let all = || range("kez");
+            let limited = || RangeRequest { limit: 1, ..all() };
+            let counted = || RangeRequest { count_only: true, ..all() };
+            let last = || RangeRequest { sort_order: 2, sort_target: 3, ..limited() };
+            for small in [range(""), limited(), counted()] {
+                assert!(is_answered_at_once(handle.range(small.clone())).await, "{small:?}");
+                let txn = txn(std::iter::repeat_n(small, 100));
+                assert!(is_answered_at_once(handle.txn(txn.clone())).await, "{txn:?}");
+            }
+            for large in [all(), last()] {
+                assert!(!is_answered_at_once(handle.range(large.clone())).await, "{large:?}");
+                assert!(!is_answered_at_once(handle.txn(txn([large]))).await);
+            }
+            assert!(!is_answered_at_once(handle.txn(txn([range("key0200"), range("key0200")]))).await);
+            let compare = Compare { key: Bytes::from("key"), range_end: Bytes::from("kez"), ..Compare::default() };
+            let compared = TxnRequest { compare: vec![compare], ..TxnRequest::default() };
+            assert!(!is_answered_at_once(handle.txn(compared)).await);
+
+            drop(places);
+            let Ok(Body::Rows(rows)) = handle.range(all()).await.map(|reply| reply.body) else { panic!("no rows") };
+            assert_eq!(rows.len(), KEYS);
+            let whole = handle.txn(txn([all()])).await.expect("it can be read").body.into_bytes();
+            assert!(whole.expect("it can be read").len() > KEYS * "key0000".len());
+        });
+        drop(local);
+        member.stop().expect("nothing broke");
+    }
 }

@@ -27,6 +27,7 @@ mod handle;
 mod housekeeping;
 mod inbox;
 mod kv;
+mod large_reads;
 mod layout;
 mod leases;
 mod mailbox;

@@ -11,7 +11,7 @@ use types::MemberId;
 
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::kv::blocking;
+use crate::large_reads::blocking;
 
 impl Handle {
     /// The members of the cluster.
@@ -82,9 +82,10 @@ impl Handle {
     /// [`Error`].
     pub async fn hash(&self) -> Result<Reply, Error> {
         self.check_running()?;
-        let backend = self.inner().backend.clone();
+        let member = self.inner();
+        let backend = member.backend.clone();
         let revision = self.view().revision();
-        let hash = blocking(move || hash_everything(&backend)).await??;
+        let hash = member.large_reads.run(move || hash_everything(&backend)).await??;
         Ok(reply(revision, &HashResponse { header: None, hash }))
     }
 
@@ -95,7 +96,7 @@ impl Handle {
     pub async fn hash_kv(&self, request: HashKvRequest) -> Result<Reply, Error> {
         self.check_running()?;
         let state = self.state().clone();
-        Ok(blocking(move || state.hash_kv(&request)).await??)
+        Ok(self.inner().large_reads.run(move || state.hash_kv(&request)).await??)
     }
 
     /// Gives free space of the backend's file back to the file system.

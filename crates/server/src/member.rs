@@ -19,6 +19,7 @@ use crate::fate::Fate;
 use crate::handle::Handle;
 use crate::housekeeping::{Chores, CompactionThread, LeaseThread};
 use crate::inbox::Inbox;
+use crate::large_reads::LargeReads;
 use crate::layout::Layout;
 use crate::request_id::{RequestIds, encode};
 use crate::settings::Settings;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) events: Arc<EventLog>,
     pub(crate) consensus: Arc<Stepper>,
     pub(crate) ids: Arc<RequestIds>,
+    pub(crate) large_reads: LargeReads,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: tokio::sync::watch::Receiver<consensus::Status>,
     /// Up to where the removal of compacted history is done and on disk.
@@ -291,6 +293,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         events,
         consensus: stepper,
         ids,
+        large_reads: LargeReads::new(),
         clock,
         status,
         compaction_finished,

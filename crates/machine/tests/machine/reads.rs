@@ -1,7 +1,7 @@
 //! What is read beside the log.
 
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, TxnRequest};
+use api::etcdserverpb::{Compare, HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, TxnRequest};
 use bytes::BytesMut;
 use machine::{Body, Failure};
 
@@ -40,7 +40,6 @@ fn ranges_are_answered_at_any_revision_there_is() {
     assert_eq!(read(&member, at(6)), "error: required revision is a future revision");
     assert_eq!(read(&member, range("", "")), "error: key is not provided");
     assert_eq!(read(&member, RangeRequest { sort_order: 7, ..at(0) }), "error: invalid sort option");
-    assert_eq!(member.machine.shared().count(&RangeRequest { limit: 1, ..at(3) }).unwrap(), 2);
     member.expect([(compact(4), "@5")]);
     assert_eq!(read(&member, at(3)), "error: required revision has been compacted");
     assert_eq!(read(&member, at(4)), "@5 a=3 2/4/2 b=2 3/3/1 of 2");
@@ -102,4 +101,21 @@ fn hashes_are_told() {
         decode(&shared.hash_kv(&HashKvRequest { revision: 2 }).unwrap().body.into_bytes().unwrap());
     assert_eq!((hash.hash, hash.compact_revision, hash.hash_revision), (member.hash().hash, -1, 2));
     assert!(matches!(shared.hash_kv(&HashKvRequest { revision: 3 }), Err(Failure::Refused(_))));
+}
+
+#[test]
+fn a_transaction_looks_at_what_its_compares_and_both_branches_look_at() {
+    let mut member = Member::new();
+    for number in 0..10 {
+        member.apply(put(&format!("key{number}"), "v")).unwrap();
+    }
+    let Request::Txn(mut txn) = txn([], [Request::Range(range("a", "z"))], [Request::Range(range("key1", ""))]) else {
+        panic!("not a transaction")
+    };
+    let looked_at = |txn: &TxnRequest, enough| member.machine.shared().txn_keys_looked_at(txn, enough).unwrap();
+    assert_eq!(looked_at(&txn, 100), 11);
+    assert_eq!(looked_at(&txn, 5), 5, "more is not told");
+    let compare = Compare { key: "key".into(), range_end: "kez".into(), ..Compare::default() };
+    txn.compare = vec![compare, Compare { key: "key".into(), ..Compare::default() }];
+    assert_eq!(looked_at(&txn, 100), 22);
 }
