@@ -51,6 +51,19 @@ impl<T> Inbox<T> {
         }
         std::mem::swap(&mut state.items, into);
     }
+
+    /// Waits until something is there that `is_wanted`, at most `timeout`, and moves all such into `into`. The rest stays
+    /// as it is, for [`Inbox::take_all`].
+    pub(crate) fn take_wanted(&self, into: &mut Vec<T>, timeout: Duration, is_wanted: impl Fn(&T) -> bool) {
+        let mut state = self.state.lock();
+        let nothing_wanted = |state: &mut State<T>| {
+            state.taker_sleeps = true;
+            !state.items.iter().any(&is_wanted)
+        };
+        self.arrived.wait_while_for(&mut state, nothing_wanted, timeout);
+        state.taker_sleeps = false;
+        into.extend(state.items.extract_if(.., |item| is_wanted(item)));
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +89,26 @@ mod tests {
         let mut taken = vec![];
         inbox.take_all(&mut taken, Some(Duration::from_millis(1)));
         assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn what_is_wanted_is_taken_out_of_the_midst() {
+        let inbox = Arc::new(Inbox::new());
+        (1..=4).for_each(|number| inbox.send(number));
+        let mut taken = vec![];
+        inbox.take_wanted(&mut taken, Duration::MAX, |number| number % 2 == 0);
+        assert_eq!(taken, [2, 4]);
+        taken.clear();
+        let sender = inbox.clone();
+        let sending = std::thread::spawn(move || [5, 6, 7].into_iter().for_each(|number| sender.send(number)));
+        inbox.take_wanted(&mut taken, Duration::MAX, |number| number % 2 == 0);
+        assert_eq!(taken, [6]);
+        sending.join().unwrap();
+        taken.clear();
+        inbox.take_wanted(&mut taken, Duration::ZERO, |number| number % 2 == 0);
+        assert!(taken.is_empty());
+        inbox.take_all(&mut taken, None);
+        assert_eq!(taken, [1, 3, 5, 7]);
     }
 
     #[test]

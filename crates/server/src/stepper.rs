@@ -320,7 +320,7 @@ impl ReadsAwaitingApply {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use consensus::{DriverConfig, Restored};
     use env::{SystemClock, SystemRng};
     use types::{HardState, MemberId, Term};
@@ -328,13 +328,15 @@ mod tests {
     use super::*;
     use crate::mailbox::Desk;
 
-    struct Parts {
-        stepper: Arc<Stepper>,
-        wal: Arc<Inbox<ToWal>>,
+    pub(crate) struct Parts {
+        pub(crate) stepper: Arc<Stepper>,
+        pub(crate) wal: Arc<Inbox<ToWal>>,
+        pub(crate) board: Arc<Board>,
+        pub(crate) fate: Arc<Fate>,
         apply: Arc<Inbox<ToApply>>,
     }
 
-    fn single_voter() -> Parts {
+    pub(crate) fn single_voter() -> Parts {
         let config = DriverConfig {
             id: MemberId(1),
             heartbeat_ticks: 1,
@@ -353,15 +355,16 @@ mod tests {
         };
         let driver = Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap();
         let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::<Board>::default());
+        let fate = Arc::new(Fate::new(board.clone()));
         let around = Surroundings {
             wal: wal.clone(),
             apply: apply.clone(),
             waiters: Arc::default(),
             board: board.clone(),
-            fate: Arc::new(Fate::new(board)),
+            fate: fate.clone(),
             status_changed: tokio::sync::watch::channel(driver.status()).0,
         };
-        Parts { stepper: Arc::new(Stepper::new(driver, around)), wal, apply }
+        Parts { stepper: Arc::new(Stepper::new(driver, around)), wal, board, fate, apply }
     }
 
     /// A log that takes everything at once, until it is stopped.

@@ -107,11 +107,25 @@ impl WalThread {
                 }
                 Err(WalError::NoSpace { .. }) => {
                     self.board.set_wal_is_full(true);
-                    self.fate.wait_stopped(RETRY_INTERVAL);
+                    self.release_while_full()?;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Lets some time pass, or less: what the backend's next commit lets the log go of is the very room it waits for.
+    fn release_while_full(&mut self) -> Result<(), WalError> {
+        let mut items = Vec::new();
+        self.inbox.take_wanted(&mut items, RETRY_INTERVAL, |item| matches!(item, ToWal::Release(_) | ToWal::Stop));
+        for item in items {
+            match item {
+                ToWal::Release(index) => drop(self.wal.release_before(index)?),
+                // Seen again by whoever asks whether the member stops.
+                other => self.inbox.send(other),
+            }
+        }
+        Ok(())
     }
 
     /// Not before half of the segment is used: by then the one before it has most likely been let go of and serves as
@@ -148,5 +162,76 @@ impl WalThread {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use env::{Disk, SimDisk};
+    use types::{ClusterId, EntryKind, MemberId, Term};
+    use wal::{WalMeta, WalOptions};
+
+    use super::*;
+    use crate::stepper::tests::single_voter;
+
+    const SEGMENT_SIZE_BYTES: u64 = 16 << 10;
+
+    fn entry(index: u64) -> LogEntry {
+        LogEntry { term: Term(1), index: Index(index), kind: EntryKind::Normal, data: Bytes::from(vec![b'd'; 3500]) }
+    }
+
+    /// A log of two segments on a disk without room for a third. Returns the first entry it has no room for.
+    fn on_full_disk(disk: &SimDisk) -> (WalThread, u64) {
+        disk.create_dir_all(Path::new("member")).unwrap();
+        let options = WalOptions { segment_size_bytes: SEGMENT_SIZE_BYTES };
+        let meta = WalMeta { cluster: ClusterId(1), member: MemberId(1) };
+        let mut wal = Wal::create(Arc::new(disk.clone()), Path::new("member/wal"), meta, options).unwrap();
+        wal.prepare_spare().unwrap();
+        disk.set_capacity(Some(disk.used_bytes()));
+        let mut index = 1;
+        while wal.space().spare_ready || wal.space().bytes_left_in_segment >= 4096 {
+            wal.append(&[entry(index)], None).unwrap();
+            wal.sync().unwrap();
+            index += 1;
+        }
+        let parts = single_voter();
+        let thread = WalThread {
+            wal,
+            segment_size_bytes: SEGMENT_SIZE_BYTES,
+            inbox: parts.wal,
+            consensus: parts.stepper,
+            board: parts.board,
+            fate: parts.fate,
+        };
+        (thread, index)
+    }
+
+    /// If it did not, it would wait for ever here.
+    #[test]
+    fn a_log_that_waits_for_room_takes_what_it_is_let_go_of() {
+        let (mut thread, next) = on_full_disk(&SimDisk::new());
+        thread.wal.append(&[entry(next)], None).unwrap();
+        assert!(matches!(thread.wal.sync(), Err(WalError::NoSpace { .. })));
+        thread.inbox.send(ToWal::Persist { number: 2, entries: vec![entry(next + 1)], hard_state: None });
+        thread.inbox.send(ToWal::Release(Index(next)));
+        assert!(thread.sync_when_there_is_space().unwrap(), "the first segment is room enough");
+        assert_eq!(thread.wal.read(Index(next), Index(next + 1), 0).unwrap(), [entry(next)]);
+        let mut later = vec![];
+        thread.inbox.take_all(&mut later, None);
+        assert!(matches!(later[..], [ToWal::Persist { number: 2, .. }]), "what came meanwhile has its turn later");
+    }
+
+    #[test]
+    fn a_log_that_waits_for_room_ends_with_the_member() {
+        let (mut thread, next) = on_full_disk(&SimDisk::new());
+        thread.wal.append(&[entry(next)], None).unwrap();
+        let (inbox, fate) = (thread.inbox.clone(), thread.fate.clone());
+        let waiting = std::thread::spawn(move || thread.sync_when_there_is_space());
+        fate.stop();
+        inbox.send(ToWal::Stop);
+        assert!(!waiting.join().unwrap().unwrap());
     }
 }
