@@ -27,6 +27,9 @@ pub(crate) enum ToWal {
 
 /// How long to wait before a full disk is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// On a full disk the backend needs room more than the log does: its commits free what the log keeps for it. One spare
+/// stays, for without room in the log nothing could be deleted any more.
+const SPARES_WHEN_FULL: usize = 1;
 /// A log that is idle for so long is marked as durable, so that later damage cannot be taken for a torn write.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -81,6 +84,9 @@ impl WalThread {
             }
             if let Some(index) = release {
                 self.wal.release_before(index)?;
+                if self.board.disk_is_full() {
+                    self.wal.keep_spares(SPARES_WHEN_FULL)?;
+                }
             }
             if self.board.wal_is_full() && !self.needs_spare() {
                 // A segment was let go of, and is the next one.
@@ -207,6 +213,30 @@ mod tests {
             fate: parts.fate,
         };
         (thread, index)
+    }
+
+    fn spare_count(disk: &SimDisk) -> usize {
+        let files = disk.list(Path::new("member/wal")).unwrap();
+        files.iter().filter(|file| file.name.ends_with(".spare")).count()
+    }
+
+    #[test]
+    fn a_full_disk_gets_all_spares_but_one_back() {
+        for (is_full, spares) in [(false, 2), (true, 1)] {
+            let disk = SimDisk::new();
+            let (mut thread, mut next) = on_full_disk(&disk);
+            disk.set_capacity(None);
+            while disk.list(Path::new("member/wal")).unwrap().len() < 4 {
+                thread.wal.append(&[entry(next)], None).unwrap();
+                thread.wal.sync().unwrap();
+                next += 1;
+            }
+            thread.board.set_backend_is_full(is_full);
+            thread.inbox.send(ToWal::Release(Index(next)));
+            thread.inbox.send(ToWal::Stop);
+            thread.serve().unwrap();
+            assert_eq!(spare_count(&disk), spares);
+        }
     }
 
     /// If it did not, it would wait for ever here.

@@ -143,7 +143,7 @@ impl Wal {
         for segment in &void {
             wal.retire(segment)?;
         }
-        wal.drop_surplus_spares()?;
+        wal.drop_spares(SPARES_MAX)?;
         let recovered = Recovered {
             meta,
             hard_state,
@@ -305,6 +305,16 @@ impl Wal {
         self.spares.push(spare);
     }
 
+    /// Removes spares until no more than `count` are left.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]: the log has stopped.
+    pub fn keep_spares(&mut self, count: usize) -> Result<(), WalError> {
+        self.require_running()?;
+        let removed = self.drop_spares(count);
+        self.stop_on_io_error(removed)
+    }
+
     /// Appends a frame without content, so that once synced all before it can be told from a torn write even if it is
     /// damaged later. Worth a sync when the log falls idle or is closed; [`Wal::open`] does the same.
     ///
@@ -456,8 +466,8 @@ impl Wal {
         Ok(())
     }
 
-    fn drop_surplus_spares(&mut self) -> Result<(), WalError> {
-        while self.spares.len() > SPARES_MAX {
+    fn drop_spares(&mut self, count: usize) -> Result<(), WalError> {
+        while self.spares.len() > count {
             let spare = self.spares.pop().expect("there are more than enough");
             self.directory.remove_spare(&spare)?;
         }
