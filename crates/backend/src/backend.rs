@@ -70,8 +70,8 @@ pub(crate) struct Inner {
 pub(crate) struct Writer {
     /// The failure after which nothing may be written any more.
     pub(crate) stopped: Option<String>,
-    /// The file was not writable when it was last opened again after a full disk.
-    closed: bool,
+    /// The file can only be read until it is opened again: there was no room even for that.
+    is_only_read: bool,
     /// Rows removed since a defragmentation took its view, while one is running.
     pub(crate) removed_meanwhile: Option<Vec<RowKey>>,
 }
@@ -92,6 +92,8 @@ impl Backend {
     /// Opens the file at `path`, or makes an empty one. The directory must be there, and the caller keeps other
     /// processes out of it.
     ///
+    /// A disk too full to open a file that is there does not keep it from being read; commits say `NoSpace` then.
+    ///
     /// A file appears under its name complete and durable or not at all: what a crash leaves of the making, or of a
     /// defragmentation, is removed here.
     ///
@@ -100,8 +102,15 @@ impl Backend {
     pub fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Backend, BackendError> {
         remove_if_there(&*disk, &temporary(path))?;
         let failures = Failures::default();
+        let mut writer = Writer::default();
         let file = if Backend::exists(&*disk, path)? {
-            File::open(&*disk, path, options, &failures)?
+            match File::open(&*disk, path, options, &failures) {
+                Err(BackendError::NoSpace { .. }) => {
+                    writer.is_only_read = true;
+                    File::open_to_read(&*disk, path, options, &failures)?
+                }
+                opened => opened?,
+            }
         } else {
             let file = File::create(&*disk, &temporary(path), path, options, &failures)?;
             take_name(&*disk, path)?;
@@ -120,7 +129,7 @@ impl Backend {
             failures,
             overlay: RwLock::default(),
             view: RwLock::new(Arc::new(view)),
-            writer: Mutex::default(),
+            writer: Mutex::new(writer),
             defragmenting: Mutex::default(),
         })))
     }
@@ -158,7 +167,7 @@ impl Backend {
         let Some(layer) = self.0.overlay.write().begin_commit() else {
             return Ok(Committed { applied: self.applied(), ..Committed::default() });
         };
-        if writer.closed {
+        if writer.is_only_read {
             self.0.reopen(&mut writer)?;
         }
         let view = self.view();
@@ -318,7 +327,7 @@ impl Inner {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            if matches!(error, redb::Error::PreviousIo | redb::Error::DatabaseClosed) {
+            if view.file().found_no_space() {
                 drop(self.writer.lock());
                 if !Arc::ptr_eq(&view, &self.current()) {
                     continue;
@@ -347,23 +356,34 @@ impl Inner {
         }
     }
 
+    /// Opens the file again; if there is no room for that either, so that it can at least be read.
     fn reopen(&self, writer: &mut Writer) -> Result<(), BackendError> {
-        writer.closed = true;
-        let opened = File::open(&*self.disk, &self.path, self.options, &self.failures)
-            .and_then(|file| file.view().map_err(|error| file.explain(error)));
-        match opened {
+        writer.is_only_read = true;
+        self.current().file().supersede();
+        let opened = match self.view_of(File::open) {
             Ok(view) => {
                 self.publish(view);
-                writer.closed = false;
-                Ok(())
+                writer.is_only_read = false;
+                return Ok(());
             }
-            Err(error) => {
-                if !matches!(error, BackendError::NoSpace { .. }) {
-                    writer.stopped = Some(error.to_string());
-                }
-                Err(error)
+            Err(no_space @ BackendError::NoSpace { .. }) => {
+                self.view_of(File::open_to_read).map(|view| self.publish(view)).and(Err(no_space))
             }
-        }
+            Err(error) => Err(error),
+        };
+        opened.inspect_err(|error| {
+            if !matches!(error, BackendError::NoSpace { .. }) {
+                writer.stopped = Some(error.to_string());
+            }
+        })
+    }
+
+    fn view_of(
+        &self,
+        open: impl Fn(&dyn Disk, &Path, Options, &Failures) -> Result<Arc<File>, BackendError>,
+    ) -> Result<ReadView, BackendError> {
+        let file = open(&*self.disk, &self.path, self.options, &self.failures)?;
+        file.view().map_err(|error| file.explain(error))
     }
 }
 

@@ -72,7 +72,23 @@ impl File {
         let io = |source| BackendError::Io { path: path.to_owned(), source };
         let handle = disk.open(path, OpenMode::Write).map_err(io)?;
         check_ours(&*handle, path)?;
-        let storage = Storage::new(handle).map_err(io)?;
+        File::opened(Storage::new(handle).map_err(io)?, path, options, failures)
+    }
+
+    /// Opens the file at `path`, which is ours, to read its last commit, and leaves it as it is. For a disk too full to
+    /// open it otherwise.
+    pub(crate) fn open_to_read(
+        disk: &dyn Disk,
+        path: &Path,
+        options: Options,
+        failures: &Failures,
+    ) -> Result<Arc<File>, BackendError> {
+        let storage = disk.open(path, OpenMode::Read).and_then(Storage::set_aside);
+        let storage = storage.map_err(|source| BackendError::Io { path: path.to_owned(), source })?;
+        File::opened(storage, path, options, failures)
+    }
+
+    fn opened(storage: Storage, path: &Path, options: Options, failures: &Failures) -> Result<Arc<File>, BackendError> {
         let file = File::over(storage, path, options, failures)?;
         let format = contained(|| file.read_format()).map_err(|error| file.explain(error))?;
         match format {
@@ -207,6 +223,16 @@ impl File {
             tell(&error);
         }
         error
+    }
+
+    /// Whether it was given up because the disk is full.
+    pub(crate) fn found_no_space(&self) -> bool {
+        matches!(self.storage.failure(), Some(Failure::NoSpace))
+    }
+
+    /// See [`Storage::supersede`].
+    pub(crate) fn supersede(&self) {
+        self.storage.supersede();
     }
 
     /// See [`Storage::retire`].

@@ -29,12 +29,28 @@ struct Shared {
     len: AtomicU64,
     failure: Mutex<Option<Failure>>,
     retired: AtomicBool,
+    superseded: AtomicBool,
+    /// Where writes go instead of into the file, oldest first, if it is only to be read.
+    set_aside: Option<Mutex<Vec<SetAside>>>,
 }
+
+/// What was written at an offset.
+type SetAside = (u64, Vec<u8>);
 
 impl Storage {
     pub(crate) fn new(file: Arc<dyn DiskFile>) -> io::Result<Storage> {
+        Storage::over(file, None)
+    }
+
+    /// For reading alone, on a disk that has no room for what redb writes in opening a file: that stays in memory.
+    pub(crate) fn set_aside(file: Arc<dyn DiskFile>) -> io::Result<Storage> {
+        Storage::over(file, Some(Mutex::default()))
+    }
+
+    fn over(file: Arc<dyn DiskFile>, set_aside: Option<Mutex<Vec<SetAside>>>) -> io::Result<Storage> {
         let len = AtomicU64::new(file.len()?);
-        Ok(Storage(Arc::new(Shared { file, len, failure: Mutex::default(), retired: AtomicBool::default() })))
+        let (failure, retired, superseded) = Default::default();
+        Ok(Storage(Arc::new(Shared { file, len, failure, retired, superseded, set_aside })))
     }
 
     /// The file's length, without asking the system.
@@ -51,6 +67,32 @@ impl Storage {
     /// the last to let go does not pay for closing it in order.
     pub(crate) fn retire(&self) {
         self.0.retired.store(true, Ordering::Release);
+    }
+
+    /// Ends all reading because the file is being opened again: pages that a reader here relies on may be used anew,
+    /// for whoever has just opened a file knows of no readers.
+    pub(crate) fn supersede(&self) {
+        self.remember(Failure::NoSpace);
+        self.0.superseded.store(true, Ordering::SeqCst);
+    }
+
+    fn check_current(&self) -> io::Result<()> {
+        if self.0.superseded.load(Ordering::SeqCst) { Err(ErrorKind::StaleNetworkFileHandle.into()) } else { Ok(()) }
+    }
+
+    fn read_set_aside(&self, set_aside: &[SetAside], offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let in_file = self.0.file.len()?.saturating_sub(offset).min(out.len() as u64) as usize;
+        self.0.file.read_at(&mut out[..in_file], offset)?;
+        out[in_file..].fill(0);
+        let end = offset + out.len() as u64;
+        for (at, bytes) in set_aside {
+            let (from, to) = (offset.max(*at), end.min(*at + bytes.len() as u64));
+            if from < to {
+                let part = &bytes[(from - at) as usize..(to - at) as usize];
+                out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(part);
+            }
+        }
+        Ok(())
     }
 
     fn check_writable(&self) -> io::Result<()> {
@@ -82,27 +124,46 @@ impl fmt::Debug for Storage {
 
 impl redb::StorageBackend for Storage {
     fn len(&self) -> io::Result<u64> {
-        self.0.file.len().inspect_err(|error| self.failed(error))
+        match self.0.set_aside {
+            None => self.0.file.len().inspect_err(|error| self.failed(error)),
+            Some(_) => Ok(self.known_len()),
+        }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.file.read_at(out, offset).inspect_err(|error| self.failed(error))
+        self.check_current()?;
+        let read = match &self.0.set_aside {
+            None => self.0.file.read_at(out, offset),
+            Some(set_aside) => self.read_set_aside(&set_aside.lock(), offset, out),
+        };
+        read.inspect_err(|error| self.failed(error))?;
+        // What was read while the file was opened again may be anything.
+        self.check_current()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.0.file.set_len(len).inspect_err(|error| self.failed_to_write(error))?;
+        if self.0.set_aside.is_none() {
+            self.0.file.set_len(len).inspect_err(|error| self.failed_to_write(error))?;
+        }
         self.0.len.store(len, Ordering::Relaxed);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.check_writable()?;
+        if self.0.set_aside.is_some() {
+            return Ok(());
+        }
         self.0.file.sync_data().inspect_err(|error| self.failed(error))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.check_writable()?;
+        if let Some(set_aside) = &self.0.set_aside {
+            set_aside.lock().push((offset, data.to_vec()));
+            return Ok(());
+        }
         self.0.file.write_at(data, offset).inspect_err(|error| self.failed_to_write(error))
     }
 }

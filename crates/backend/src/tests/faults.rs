@@ -94,6 +94,59 @@ fn readers_wait_for_a_file_that_is_opened_again() {
     });
 }
 
+/// What opening a file writes may need room too: where it has holes, or on a file system that never writes in place.
+#[test]
+fn reads_go_on_while_there_is_no_room_to_open_the_file_again() {
+    for skip in 0..8 {
+        let disk = SimDisk::new();
+        let options = Options { cache_size_bytes: 0 };
+        let backend = Backend::open(Arc::new(disk.clone()), Path::new(PATH), options).unwrap();
+        let (send, told) = std::sync::mpsc::channel();
+        backend.on_failure(move |error| send.send(error.to_string()).unwrap());
+        let staged = [puts(1..200, 500, 1), puts(200..260, 500, 2), removals(1..100, 3)];
+        backend.stage(staged[0].clone());
+        backend.commit().unwrap();
+        for (number, change) in staged.iter().enumerate().skip(1) {
+            backend.stage(change.clone());
+            disk.inject(fault(Some(DiskOperation::Write), skip, u64::MAX, ErrorKind::StorageFull));
+            let (durable, before) = (disk.crash(Survival::All), backend.view());
+            for _ in 0..3 {
+                assert!(matches!(backend.commit(), Err(BackendError::NoSpace { .. })));
+                assert_eq!(backend.get(row(150)).unwrap(), Some(record(150, 500)));
+                assert_eq!(contents(&backend).unwrap(), all_of(&staged[..=number]));
+                assert!(matches!(backend.defragment(), Err(BackendError::NoSpace { .. })));
+            }
+            let error = before.scan(Revision::default(), END, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+            assert!(matches!(error, BackendError::NoSpace { .. }), "{error}");
+            assert_eq!(contents(&open(&durable).unwrap()).unwrap(), all_of(&staged[..number]));
+            disk.heal();
+            assert_eq!(backend.commit().unwrap().applied.0, Index(number as u64 + 1));
+            assert_eq!(contents(&backend).unwrap(), all_of(&staged[..=number]));
+        }
+        assert_eq!(told.try_iter().count(), 0);
+        drop(backend);
+        assert_eq!(contents(&open(&disk.crash(Survival::None)).unwrap()).unwrap(), all_of(&staged));
+    }
+}
+
+#[test]
+fn a_file_is_read_though_there_is_no_room_to_open_it() {
+    let disk = SimDisk::new();
+    let backend = open(&disk).unwrap();
+    backend.stage(puts(1..200, 500, 1));
+    backend.commit().unwrap();
+    let disk = disk.crash(Survival::None);
+    disk.inject(fault(Some(DiskOperation::Write), 0, u64::MAX, ErrorKind::StorageFull));
+    let backend = open(&disk).unwrap();
+    backend.stage(puts(200..300, 500, 2));
+    let all = all_of(&[puts(1..200, 500, 1), puts(200..300, 500, 2)]);
+    assert!(matches!(backend.commit(), Err(BackendError::NoSpace { .. })));
+    assert_eq!(contents(&backend).unwrap(), all);
+    disk.heal();
+    backend.commit().unwrap();
+    assert_eq!(contents(&open(&disk.crash(Survival::None)).unwrap()).unwrap(), all);
+}
+
 #[test]
 fn a_failed_sync_is_never_tried_again() {
     for operation in [DiskOperation::SyncData, DiskOperation::Write, DiskOperation::SetLen] {
