@@ -148,13 +148,6 @@ impl Backend {
         self.0.overlay.read().bytes()
     }
 
-    /// Roughly what a commit writes besides what was staged. It grows with the file, so when little is staged into a
-    /// large one, waiting longer saves writing.
-    pub fn commit_overhead_bytes(&self) -> u64 {
-        // Measured: the changed path through the trees, and the allocator's half a byte for every page.
-        (36 << 10) + self.view().file().len() / 7300
-    }
-
     /// Makes everything staged so far durable in one transaction, with the newest `applied` among it. Without
     /// anything staged it writes nothing. Readers see no difference at any moment.
     ///
