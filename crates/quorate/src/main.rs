@@ -108,8 +108,6 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
         let _ = member.stop();
         return Err(error.into());
     }
-    let identity = member.identity();
-    tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
     let clock: Arc<dyn Clock> = clock.clone();
     Ok(serve::serve(member, listeners, connections_max, &settings::front_end(settings), &clock)?)
 }

@@ -51,28 +51,50 @@ pub(crate) fn serve(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
 ) -> Result<Ending, StartError> {
-    let mut workers = Vec::new();
-    let mut to_workers = Vec::new();
-    for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-        let (send, receive) = channel(WAITING_CONNECTIONS_MAX);
-        let (door, settings, clock) = (member.door(), settings.clone(), clock.clone());
-        let worker = std::thread::Builder::new()
-            .name(format!("worker{number}"))
-            .spawn(move || work(&door, settings, clock, receive))
-            .map_err(StartError::Thread)?;
-        workers.push(worker);
-        to_workers.push(send);
-    }
-    let acceptor = Arc::new(Acceptor::new(to_workers, connections_max));
+    let Workers { threads, inboxes } = match Workers::start(&member, settings, clock) {
+        Ok(workers) => workers,
+        Err(error) => {
+            // The error says already why there is nothing to serve.
+            let _ = member.stop();
+            return Err(StartError::Thread(error));
+        }
+    };
+    let acceptor = Arc::new(Acceptor::new(inboxes, connections_max));
     let ended = accept_until_end(&member, listeners, &acceptor).map_err(StartError::Thread);
     // Workers end when no connections can come any more.
     drop(acceptor);
     let stopped = member.stop();
-    join(workers);
+    join(threads);
     match (ended?, stopped) {
         (_, Err(reason)) => Ok(Ending::Failed(reason)),
         (Some(signal), Ok(())) => Ok(Ending::Signal(signal)),
         (None, Ok(())) => Ok(Ending::Failed("the member stopped without saying why".into())),
+    }
+}
+
+/// The network workers, all of them able to serve.
+struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    inboxes: Vec<Sender<Accepted>>,
+}
+
+impl Workers {
+    /// Starts one for each processor.
+    fn start(member: &Member, settings: &Settings, clock: &Arc<dyn Clock>) -> io::Result<Workers> {
+        let mut workers = Workers { threads: Vec::new(), inboxes: Vec::new() };
+        let (started, starts) = std::sync::mpsc::channel();
+        for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let (inbox, connections) = channel(WAITING_CONNECTIONS_MAX);
+            let (door, settings, clock, started) = (member.door(), settings.clone(), clock.clone(), started.clone());
+            let thread = std::thread::Builder::new().name(format!("worker{number}"));
+            workers.threads.push(thread.spawn(move || work(&door, settings, clock, connections, started))?);
+            workers.inboxes.push(inbox);
+        }
+        drop(started);
+        for _ in &workers.threads {
+            starts.recv().map_err(|_| io::Error::other("a network worker panicked"))??;
+        }
+        Ok(workers)
     }
 }
 
@@ -105,6 +127,8 @@ fn accept_until_end(member: &Member, listeners: Listeners, acceptor: &Arc<Accept
             });
         }
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let identity = member.identity();
+        tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
         let stopped = member.door();
         tokio::select! {
             _ = terminate.recv() => Ok(Some(SignalKind::terminate().as_raw_value())),
@@ -156,14 +180,23 @@ impl Acceptor {
     }
 }
 
-/// One worker thread: its connections never leave it.
-fn work(door: &Door, settings: Settings, clock: Arc<dyn Clock>, mut connections: Receiver<Accepted>) {
+/// One worker thread: its connections never leave it. Says first whether it can serve.
+fn work(
+    door: &Door,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    mut connections: Receiver<Accepted>,
+    started: std::sync::mpsc::Sender<io::Result<()>>,
+) {
+    // Who is not there to be told has given up on all of them.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return tracing::error!(%error, "cannot start a network worker"),
+        Err(error) => return drop(started.send(Err(error))),
     };
     LocalSet::new().block_on(&runtime, async {
         let worker = Worker::start(door.open(), settings, clock, &mut SystemRng::default());
+        let _ = started.send(Ok(()));
+        drop(started);
         while let Some(Accepted { stream, place }) = connections.recv().await {
             let worker = worker.clone();
             tokio::task::spawn_local(async move {
