@@ -53,9 +53,10 @@ impl Stream {
         self.queue.len()
     }
 
-    /// Whether one more response with events may wait here.
+    /// Whether one more response with events may wait here. A stream that is drained always has room, whatever the
+    /// options: else its watchers would go on for ever without getting anywhere.
     pub(crate) fn has_room(&self, options: &HubOptions) -> bool {
-        self.queue.len() < self.responses_max(options) && self.held_bytes < options.held_bytes_max
+        self.queue.len() < self.responses_max(options) && self.held_bytes < options.held_bytes_max.max(1)
     }
 
     /// Whether so much has been sent that watchers which fell behind may go on.

@@ -443,6 +443,29 @@ fn large_values_park_a_watcher_before_many_responses_wait() {
     assert_eq!(messages.iter().map(|message| message.events().count()).sum::<usize>(), 20);
 }
 
+/// From the log and from history, one watcher or several: without any room at all they would never get anywhere.
+#[test]
+fn watchers_go_on_however_little_may_wait_for_them() {
+    for held_bytes_max in [0, 1] {
+        let options = HubOptions { responses_max: 0, held_bytes_max, catch_up_bytes_max: 0, ..HubOptions::default() };
+        let mut t = Setup::with(LogLimits { revisions_max: 4, bytes_max: 1 << 20 }, options);
+        t.create(&watch(key("a")));
+        t.create(&watch(prefix("a")));
+        for _ in 0..10 {
+            t.commit([put("a", "x")]);
+        }
+        assert_eq!(t.hub.counts().behind, 2);
+        t.create(&watch_from(key("a"), 5));
+        let messages = drain(&mut t.hub, t.stream, &t.store);
+        for (watcher, first) in [(0, 2), (1, 2), (2, 5)] {
+            let events = messages.iter().filter(|message| message.watch_id == watcher).flat_map(|m| m.events());
+            let revisions = events.map(|event| event.row.revision.main);
+            assert_eq!(revisions.collect::<Vec<_>>(), (first..12).collect::<Vec<_>>(), "watcher {watcher}");
+        }
+        assert_eq!(t.hub.counts().behind, 0);
+    }
+}
+
 #[test]
 fn worker_that_missed_the_log_reads_history() {
     let mut t = Setup::with(LogLimits { revisions_max: 10, bytes_max: 1 << 20 }, HubOptions::default());
