@@ -15,7 +15,7 @@ use consensus::{ConsensusError, Driver, Effect, ProposeError, Role, VoterChange}
 use env::Clock;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use types::Index;
+use types::{Index, MemberId};
 
 use crate::apply_thread::ToApply;
 use crate::error::Error;
@@ -178,7 +178,11 @@ impl Turn {
                 ToConsensus::Persisted(number) => self.driver.persisted(number),
                 ToConsensus::ConfChanged(change) => match self.driver.conf_changed(change) {
                     Ok((voters, learners)) => {
-                        tracing::info!(?voters, ?learners, "configuration in force");
+                        tracing::info!(
+                            voters = in_log(&voters),
+                            learners = in_log(&learners),
+                            "configuration in force"
+                        );
                         campaign_if_alone(&mut self.driver);
                     }
                     Err(error) => result = Err(error),
@@ -264,6 +268,11 @@ impl Surroundings {
     }
 }
 
+/// Ids as etcd prints them.
+fn in_log(members: &[MemberId]) -> String {
+    members.iter().map(MemberId::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// A cluster of one waits for nobody.
 fn campaign_if_alone(driver: &mut Driver) {
     if driver.is_only_voter() && driver.status().role == Role::Follower {
@@ -323,7 +332,7 @@ impl ReadsAwaitingApply {
 pub(crate) mod tests {
     use consensus::{DriverConfig, Restored};
     use env::{SystemClock, SystemRng};
-    use types::{HardState, MemberId, Term};
+    use types::{HardState, Term};
 
     use super::*;
     use crate::mailbox::Desk;
@@ -382,6 +391,12 @@ pub(crate) mod tests {
                 }
             }
         })
+    }
+
+    #[test]
+    fn the_log_has_members_in_hex() {
+        assert_eq!(in_log(&[MemberId(0x8e9e_05c5_2164_694d), MemberId(10)]), "8e9e05c52164694d,a");
+        assert_eq!(in_log(&[]), "");
     }
 
     #[test]
