@@ -94,7 +94,7 @@ pub struct Bootstrap {
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_RECOMMENDED_MAX_BYTES: u64 = 8 << 30;
 const REQUEST_RECOMMENDED_MAX_BYTES: usize = 10 << 20;
-/// Far more than clients open, few enough that their bookkeeping cannot fill the memory.
+/// Far more than clients open, few enough that one connection cannot fill the memory with their bookkeeping.
 const STREAMS_MAX: u32 = 1 << 14;
 const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 const COMPACTION_BATCH_DEFAULT: usize = 1_000;

@@ -33,10 +33,6 @@ use super::socket::Socket;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
-/// Calls open at once on a connection if the operator sets no limit: far more than clients open, few enough that
-/// one connection cannot fill the memory with their bookkeeping.
-const STREAMS_MAX_DEFAULT: u32 = 1 << 14;
-
 /// Header block of one request, decoded.
 const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
 
@@ -66,7 +62,7 @@ const SMALL_FRAMES_BUDGET_BYTES: usize = 16 << 20;
 /// The rules of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// `u32::MAX` if there is no limit of the operator's.
+    /// Calls open at once.
     pub(crate) streams_max: u32,
     /// What the calls of all connections may hold.
     pub(crate) budget: Arc<Budget>,
@@ -157,15 +153,11 @@ where
 }
 
 fn library(settings: &Settings) -> h2::server::Builder {
-    let streams_max = match settings.streams_max {
-        u32::MAX => STREAMS_MAX_DEFAULT,
-        set => set,
-    };
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(streams_max)
+        .max_concurrent_streams(settings.streams_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
         .max_concurrent_reset_streams(ANSWERED_EARLY_MAX)
