@@ -2,16 +2,14 @@
 //!
 //! Source: etcd-io/etcd `server/etcdserver/api/etcdhttp/{health,version}.go`.
 
-mod path;
-
 use std::convert::Infallible;
 use std::fmt::Write;
 
 use api::etcdserverpb::RangeRequest;
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW};
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CONTENT_TYPE, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,7 +23,6 @@ use crate::worker::Worker;
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 type Answer = Response<Full<Bytes>>;
@@ -51,13 +48,9 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + 'static, wor
 }
 
 async fn answer<B>(worker: &Worker, request: &Request<B>) -> Answer {
-    let path = match asked(request) {
-        Ok(path) => path,
-        Err(why) => return bad_request(why),
-    };
     let mut answer = match *request.method() {
         Method::OPTIONS => Answer::default(),
-        _ => route(worker, request, &path).await,
+        _ => route(worker, request).await,
     };
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
@@ -77,51 +70,8 @@ fn allowed_origin(allowed: &[String], headers: &HeaderMap) -> Option<HeaderValue
     allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// The path, unescaped, of a request that names its host as HTTP/1.1 wants it.
-///
-/// # Errors
-/// What is wrong with the request, as Go adds it to the status.
-fn asked<B>(request: &Request<B>) -> Result<String, &'static str> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    match hosts {
-        0 if request.version() == Version::HTTP_11 => Err(": missing required Host header"),
-        0 | 1 => path::unescaped(request.uri().path()).ok_or(""),
-        _ => Err(""),
-    }
-}
-
-fn bad_request(why: &str) -> Answer {
-    let mut answer = Response::new(Full::from(format!("400 Bad Request{why}")));
-    *answer.status_mut() = StatusCode::BAD_REQUEST;
-    answer.headers_mut().insert(CONTENT_TYPE, TEXT);
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
-}
-
-/// Sends the client where `path` is in its shortest form, as Go's `ServeMux` does.
-fn redirect<B>(request: &Request<B>, path: &str) -> Answer {
-    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
-    let location = path::escaped(path) + &query;
-    let mut answer = Answer::default();
-    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        answer.headers_mut().insert(CONTENT_TYPE, HTML);
-    }
-    if *request.method() == Method::GET {
-        let escaped = location.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let escaped = escaped.replace('"', "&#34;").replace('\'', "&#39;");
-        *answer.body_mut() = Full::from(format!("<a href=\"{escaped}\">Moved Permanently</a>.\n\n"));
-    }
-    let location = HeaderValue::try_from(location).expect("what came in a request line and escapes go into a header");
-    answer.headers_mut().insert(LOCATION, location);
-    answer
-}
-
-async fn route<B>(worker: &Worker, request: &Request<B>, path: &str) -> Answer {
-    let shortest = path::cleaned(path);
-    if shortest != path && *request.method() != Method::CONNECT {
-        return redirect(request, &shortest);
-    }
+async fn route<B>(worker: &Worker, request: &Request<B>) -> Answer {
+    let path = request.uri().path();
     let Some(endpoint) = Endpoint::parse(path) else {
         return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
     };

@@ -81,51 +81,10 @@ async fn other_checks_are_not_found_and_other_methods_refused(target: Target) ->
     Ok(())
 }
 
-async fn other_forms_of_a_path_are_redirected(target: Target) -> Result<()> {
-    let member = Member::start(target).await?;
-    for (path, location) in [
-        ("//health", "/health"),
-        ("/a/../health", "/health"),
-        ("/%2fhealth", "/health"),
-        ("/./version", "/version"),
-        ("/health//?a=1&b=2", "/health/?a=1&b=2"),
-        ("//nope!%20x", "/nope%21%20x"),
-    ] {
-        let answer = http::get(member.address(), path).await?;
-        assert_eq!((answer.status, answer.header("location")), (301, Some(location)), "{path}");
-        let shown = location.replace('&', "&amp;");
-        assert_eq!(answer.body, format!("<a href=\"{shown}\">Moved Permanently</a>.\n\n"), "{path}");
-    }
-    let posted = http::send(member.address(), "POST", "//health").await?;
-    assert_eq!((posted.status, posted.header("location"), posted.body.as_str()), (301, Some("/health"), ""));
-    assert_eq!(http::get(member.address(), "/%68ealth").await?.status, 200);
-    assert_eq!(http::get(member.address(), "/health%").await?.status, 400);
-    Ok(())
-}
-
-async fn a_request_names_its_host_once(target: Target) -> Result<()> {
-    let member = Member::start(target).await?;
-    for (headers, status, why) in [
-        ("", 400, "400 Bad Request: missing required Host header"),
-        ("Host: a\r\nHost: b\r\n", 400, "400 Bad Request"),
-        ("Host: a\r\n", 200, r#"{"health":"true","reason":""}"#),
-    ] {
-        let request = format!("GET /health HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
-        let answer = String::from_utf8(http::exchange(member.address(), request.as_bytes()).await?)?;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {answer}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{why}")), "{headers:?}: {answer}");
-    }
-    let old = http::exchange(member.address(), b"GET /health HTTP/1.0\r\n\r\n").await?;
-    assert!(old.starts_with(b"HTTP/1.0 200 OK"), "{}", String::from_utf8_lossy(&old));
-    Ok(())
-}
-
 e2e::on_both_targets!(
     a_healthy_member_is_live_and_ready,
     verbose_names_the_checks,
     a_corrupt_cluster_is_live_but_not_ready,
     a_full_member_is_live_and_ready,
     other_checks_are_not_found_and_other_methods_refused,
-    other_forms_of_a_path_are_redirected,
-    a_request_names_its_host_once,
 );
