@@ -1,6 +1,8 @@
 //! The plain HTTP/1.1 endpoints that tools probe: version, health, readiness. All else is not found.
 //!
-//! Source: etcd-io/etcd `server/etcdserver/api/etcdhttp/{health,version}.go`.
+//! Which request means which of them, and what is wrong with others, is decided as Go's `net/http` does it.
+//!
+//! Source: etcd-io/etcd `server/etcdserver/api/etcdhttp/{health,version}.go`; Go's `net/http` (`ServeMux` as of Go 1.21, `Redirect`).
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -8,14 +10,15 @@ use std::fmt::Write;
 use api::etcdserverpb::RangeRequest;
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW};
-use http::header::{CONTENT_TYPE, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use machine::Alarm;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::request_target::{Query, clean, escape, unescape};
 use crate::status::Status;
 use crate::worker::Worker;
 
@@ -23,6 +26,7 @@ use crate::worker::Worker;
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 type Answer = Response<Full<Bytes>>;
@@ -48,9 +52,15 @@ pub(crate) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + 'static, wor
 }
 
 async fn answer<B>(worker: &Worker, request: &Request<B>) -> Answer {
-    let mut answer = match *request.method() {
-        Method::OPTIONS => Answer::default(),
-        _ => route(worker, request).await,
+    if let Some(fault) = host_fault(request) {
+        return bad_request(fault);
+    }
+    let path = unescape(request.uri().path()).filter(|path| path.starts_with(b"/"));
+    let mut answer = match (request.method(), &path) {
+        (&Method::OPTIONS, _) => Answer::default(),
+        (&Method::CONNECT, None) => not_found(),
+        (_, None) => return bad_request("400 Bad Request"),
+        (_, Some(path)) => route(worker, request, path).await,
     };
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
@@ -59,6 +69,23 @@ async fn answer<B>(worker: &Worker, request: &Request<B>) -> Answer {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
     answer
+}
+
+/// What is wrong with the `Host` header, of which HTTP/1.1 demands exactly one.
+fn host_fault<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let valid = |host: &HeaderValue| {
+        let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&()*+,-.:;=['._~]".contains(byte);
+        host.as_bytes().iter().all(valid)
+    };
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() >= Version::HTTP_11 && request.method() != Method::CONNECT => {
+            Some("400 Bad Request: missing required Host header")
+        }
+        (_, Some(_)) => Some("400 Bad Request"),
+        (Some(host), None) if !valid(host) => Some("400 Bad Request: malformed Host header"),
+        _ => None,
+    }
 }
 
 /// What `Access-Control-Allow-Origin` is to say.
@@ -70,21 +97,32 @@ fn allowed_origin(allowed: &[String], headers: &HeaderMap) -> Option<HeaderValue
     allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-async fn route<B>(worker: &Worker, request: &Request<B>) -> Answer {
-    let path = request.uri().path();
-    let Some(endpoint) = Endpoint::parse(path) else {
-        return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
+/// `path` is the request's without escapes.
+async fn route<B>(worker: &Worker, request: &Request<B>, path: &[u8]) -> Answer {
+    if request.method() != Method::CONNECT {
+        let clean = clean(path);
+        if clean != path {
+            return moved(request, &clean);
+        }
+    }
+    let Some(endpoint) = str::from_utf8(path).ok().and_then(Endpoint::parse) else {
+        return not_found();
     };
     if request.method() != Method::GET {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".into());
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return answer;
     }
-    let query = Query(request.uri().query().unwrap_or_default());
+    let query = Query::new(request.uri().query());
     match endpoint {
         Endpoint::Version => version(worker),
         Endpoint::Health => health(worker, &query).await,
-        Endpoint::Checks(checks) => run_checks(worker, checks, &query).await,
+        Endpoint::Checks(checks) => {
+            let excluded: Vec<_> = query.values("exclude").collect();
+            let wanted = checks.iter().filter(|check| !excluded.iter().any(|name| name == check.name().as_bytes()));
+            run_checks(worker, wanted, &query).await
+        }
+        Endpoint::OneCheck(check) => run_checks(worker, [check].into_iter(), &query).await,
     }
 }
 
@@ -92,6 +130,8 @@ enum Endpoint {
     Version,
     Health,
     Checks(&'static [Check]),
+    /// It cannot be excluded.
+    OneCheck(&'static Check),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +157,7 @@ impl Endpoint {
                     Some(name) => (LIVEZ, name),
                     None => (READYZ, path.strip_prefix("/readyz/")?),
                 };
-                let position = checks.iter().position(|check| check.name() == name)?;
-                Endpoint::Checks(&checks[position..=position])
+                Endpoint::OneCheck(checks.iter().find(|check| check.name() == name)?)
             }
         };
         Some(endpoint)
@@ -174,11 +213,11 @@ async fn health(worker: &Worker, query: &Query<'_>) -> Answer {
 /// What `/health` finds wrong first.
 async fn unhealthy(worker: &Worker, query: &Query<'_>) -> Option<String> {
     for (alarm, name) in [(Alarm::NoSpace, "NOSPACE"), (Alarm::Corrupt, "CORRUPT")] {
-        if has_alarm(worker, alarm) && !query.values("exclude").any(|excluded| excluded == name) {
+        if has_alarm(worker, alarm) && !query.values("exclude").any(|excluded| excluded == name.as_bytes()) {
             return Some(format!("ALARM {name}"));
         }
     }
-    let serializable = query.values("serializable").next() == Some("true");
+    let serializable = query.values("serializable").next().is_some_and(|value| value == b"true");
     if !serializable && worker.handle().leader().is_none() {
         return Some("RAFT NO LEADER".into());
     }
@@ -202,13 +241,10 @@ fn has_alarm(worker: &Worker, alarm: Alarm) -> bool {
     worker.handle().state().alarms().has(alarm)
 }
 
-async fn run_checks(worker: &Worker, checks: &[Check], query: &Query<'_>) -> Answer {
+async fn run_checks(worker: &Worker, checks: impl Iterator<Item = &Check>, query: &Query<'_>) -> Answer {
     let mut lines = String::new();
     let mut all_passed = true;
     for check in checks {
-        if query.values("exclude").any(|excluded| excluded == check.name()) {
-            continue;
-        }
         let outcome = check.run(worker).await;
         all_passed &= outcome.is_ok();
         let written = match outcome {
@@ -224,6 +260,10 @@ async fn run_checks(worker: &Worker, checks: &[Check], query: &Query<'_>) -> Ans
     }
 }
 
+fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "404 page not found\n".into())
+}
+
 /// A plain answer as Go's `http.Error` makes it.
 fn text(status: StatusCode, body: String) -> Answer {
     let mut answer = Response::new(Full::from(body));
@@ -233,12 +273,32 @@ fn text(status: StatusCode, body: String) -> Answer {
     answer
 }
 
-/// The query of a URL. What the endpoints look for needs no unescaping.
-struct Query<'a>(&'a str);
-
-impl<'a> Query<'a> {
-    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.filter(move |(key, _)| *key == name).map(|(_, value)| value)
+/// Sends the client to the path it should have asked for.
+fn moved<B>(request: &Request<B>, path: &[u8]) -> Answer {
+    let mut location = escape(path);
+    if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
+        location = format!("{location}?{query}");
     }
+    let mut answer = Answer::default();
+    if request.method() == Method::GET {
+        let entities = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&#34;"), ("'", "&#39;")];
+        let shown = entities.iter().fold(location.clone(), |text, (special, entity)| text.replace(special, entity));
+        *answer.body_mut() = Full::from(format!("<a href=\"{shown}\">Moved Permanently</a>.\n\n"));
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        answer.headers_mut().insert(CONTENT_TYPE, HTML);
+    }
+    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let location = HeaderValue::try_from(location).expect("paths are escaped, and queries hold no control characters");
+    answer.headers_mut().insert(LOCATION, location);
+    answer
+}
+
+/// What Go answers before any handler is asked; the connection ends with it.
+fn bad_request(text: &'static str) -> Answer {
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer.headers_mut().insert(CONTENT_TYPE, TEXT);
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }

@@ -9,11 +9,12 @@
 //! - The answers that are ready in one turn of a worker leave in one write per connection.
 //!
 //! The parts, from the wire inwards: `transport` (connections), `rpc` (gRPC without any service), `service` (the
-//! methods), `watches` (the worker's watch hub), `http1`.
+//! methods), `watches` (the worker's watch hub), `http1` with `request_target`.
 
 mod header;
 mod http1;
 mod leadership;
+mod request_target;
 mod route;
 mod rpc;
 mod service;

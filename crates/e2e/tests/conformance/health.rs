@@ -1,6 +1,7 @@
 //! The gRPC health service and the HTTP endpoints.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use api::etcdserverpb::{AlarmRequest, AlarmType};
 use api::health::HealthCheckRequest;
 use e2e::request::put;
 use e2e::{Member, Target, fails, http};
@@ -60,6 +61,83 @@ async fn other_methods_and_paths_are_refused(target: Target) -> Result<()> {
     Ok(())
 }
 
+async fn paths_that_are_not_clean_are_sent_to_clean_ones(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for (path, location) in [
+        ("//health", "/health"),
+        ("/./version", "/version"),
+        ("/health/../livez", "/livez"),
+        ("/readyz//", "/readyz/"),
+        ("//", "/"),
+        ("/%2e%2fhealth", "/health"),
+        ("//nothing/h%c3%a9re'/.", "/nothing/h%C3%A9re%27"),
+        ("//health?serializable=true&exclude='", "/health?serializable=true&exclude='"),
+        ("//health?", "/health"),
+    ] {
+        let answer = http::get(member.address(), path).await?;
+        assert_eq!((answer.status, answer.header("location")), (301, Some(location)), "{path}");
+        assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{path}");
+        let shown = location.replace('&', "&amp;").replace('\'', "&#39;");
+        assert_eq!(answer.body, format!("<a href=\"{shown}\">Moved Permanently</a>.\n\n"), "{path}");
+    }
+    let head = http::send(member.address(), "HEAD", "//health").await?;
+    assert_eq!((head.status, head.header("location"), head.body.as_str()), (301, Some("/health"), ""));
+    let post = http::send(member.address(), "POST", "//health").await?;
+    assert_eq!((post.status, post.header("content-type"), post.body.as_str()), (301, None, ""));
+    let connect = http::send(member.address(), "CONNECT", "//health").await?;
+    assert_eq!(connect.status, 404);
+    Ok(())
+}
+
+async fn escapes_are_undone(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    member.alarm(AlarmRequest { action: 1, member_id: 7, alarm: AlarmType::Nospace.into() }).await?;
+    for (path, status) in [
+        ("/he%61lth", 503),
+        ("/he%61lth?e%78clude=%4eOSPACE", 200),
+        ("/health?exclude=NOSPACE;x", 503),
+        ("/health?exclude=NOSPACE%", 503),
+        ("/health?exclude=%zz&exclude=NOSPACE", 200),
+        ("/health%3Fexclude=NOSPACE", 404),
+        ("/health%", 400),
+        ("/health%zz", 400),
+    ] {
+        assert_eq!(http::get(member.address(), path).await?.status, status, "{path}");
+    }
+    Ok(())
+}
+
+async fn a_request_names_its_host_once(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    for (headers, expected) in [
+        ("", "400 Bad Request: missing required Host header"),
+        ("Host: a\r\nHost: a\r\n", "400 Bad Request"),
+        ("Host: a b\r\n", "400 Bad Request: malformed Host header"),
+    ] {
+        let request = format!("GET /health HTTP/1.1\r\n{headers}\r\n");
+        let answer = String::from_utf8(http::exchange(member.address(), request.as_bytes()).await?)?;
+        ensure!(answer.starts_with("HTTP/1.1 400 Bad Request"), "{answer}");
+        ensure!(answer.ends_with(&format!("\r\n\r\n{expected}")), "{answer}");
+    }
+    let old = http::exchange(member.address(), b"GET /health HTTP/1.0\r\n\r\n").await?;
+    ensure!(old.starts_with(b"HTTP/1.0 200 OK\r\n"));
+    Ok(())
+}
+
+async fn requests_may_follow_each_other_at_once(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let requests = b"GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+        POST /version HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\
+        HEAD /readyz HTTP/1.1\r\nHost: a\r\n\r\n\
+        GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = String::from_utf8(http::exchange(member.address(), requests).await?)?;
+    let statuses: Vec<_> = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+    assert_eq!(statuses, ["200", "405", "405", "200"], "{answers}");
+    ensure!(answers.ends_with("\r\n\r\nok\n"), "{answers}");
+    Ok(())
+}
+
 async fn every_answer_carries_cors_headers(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
     let answer = http::get(member.address(), "/version").await?;
@@ -90,6 +168,10 @@ e2e::on_both_targets!(
     version_tells_server_and_cluster,
     a_healthy_member_says_so_in_text,
     other_methods_and_paths_are_refused,
+    paths_that_are_not_clean_are_sent_to_clean_ones,
+    escapes_are_undone,
+    a_request_names_its_host_once,
+    requests_may_follow_each_other_at_once,
     every_answer_carries_cors_headers,
     garbage_on_the_port_does_no_harm,
 );

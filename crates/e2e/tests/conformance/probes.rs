@@ -35,6 +35,8 @@ async fn verbose_names_the_checks(target: Target) -> Result<()> {
     assert_eq!(lines(&some), ["[+]data_corruption ok", "[+]non_learner ok", "[+]serializable_read ok", "ok"]);
     let one = http::get(member.address(), "/readyz/data_corruption?verbose").await?;
     assert_eq!(lines(&one), ["[+]data_corruption ok", "ok"]);
+    let itself = http::get(member.address(), "/readyz/data_corruption?verb%6fse&exclude=data_corruption").await?;
+    assert_eq!(lines(&itself), ["[+]data_corruption ok", "ok"]);
     Ok(())
 }
 
