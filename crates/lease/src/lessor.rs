@@ -140,10 +140,18 @@ impl Lessor {
     }
 
     /// Notes how many seconds of a lease were left when its leader said so; 0 restores all of its time. Returns what
-    /// to store, or `None` if there is no such lease. This member's own deadline stays.
+    /// to store, or `None` if there is no such lease.
+    ///
+    /// This member's own deadline stays, but for one case: a leader before it renewed the lease, and the entry that says
+    /// so is applied only after the promotion. Then the deadline gets what the promotion did not know of.
     pub fn checkpoint(&mut self, id: LeaseId, remaining_ttl: i64) -> Option<StoredLease> {
         let lease = self.leases.get_mut(&id)?;
         lease.remaining_ttl = remaining_ttl.clamp(0, lease.ttl);
+        if let Some(primary) = &mut self.primary
+            && lease.remaining_ttl == 0
+        {
+            primary.give_back(id);
+        }
         Some(StoredLease { id, ttl: lease.ttl, remaining_ttl: lease.remaining_ttl })
     }
 
@@ -197,6 +205,7 @@ impl Lessor {
             let left = if lease.remaining_ttl > 0 { lease.remaining_ttl } else { lease.ttl };
             let deadline = now.plus(seconds(left)).plus(extend);
             primary.set(id, deadline, self.options.first_checkpoint(now, deadline));
+            primary.withhold(id, seconds(lease.ttl - left));
         }
         primary.spread();
         self.primary = Some(primary);

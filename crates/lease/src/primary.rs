@@ -25,6 +25,8 @@ struct Times {
     deadline: Monotonic,
     lapse_at: Monotonic,
     checkpoint_at: Option<Monotonic>,
+    /// How much of the lease's time the deadline lacks because a checkpoint said that it was over.
+    withheld: Duration,
 }
 
 impl Primary {
@@ -35,9 +37,24 @@ impl Primary {
     /// Sets a lease's deadline, in place of any it had, and its next checkpoint.
     pub(crate) fn set(&mut self, id: LeaseId, deadline: Monotonic, checkpoint_at: Option<Monotonic>) {
         self.remove(id);
-        self.times.insert(id, Times { deadline, lapse_at: deadline, checkpoint_at });
+        self.times.insert(id, Times { deadline, lapse_at: deadline, checkpoint_at, withheld: Duration::ZERO });
         self.lapses.insert((deadline, id));
         self.checkpoints.extend(checkpoint_at.map(|at| (at, id)));
+    }
+
+    /// Notes what the deadline just set lacks of the lease's time.
+    pub(crate) fn withhold(&mut self, id: LeaseId, time: Duration) {
+        let times = self.times.get_mut(&id).expect("its deadline was just set");
+        times.withheld = time;
+    }
+
+    /// Adds to a lease's deadline what a checkpoint had taken, if it still lacks it.
+    pub(crate) fn give_back(&mut self, id: LeaseId) {
+        if let Some(&Times { deadline, checkpoint_at, withheld, .. }) = self.times.get(&id)
+            && !withheld.is_zero()
+        {
+            self.set(id, deadline.plus(withheld), checkpoint_at);
+        }
     }
 
     pub(crate) fn remove(&mut self, id: LeaseId) {

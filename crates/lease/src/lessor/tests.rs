@@ -98,6 +98,21 @@ fn a_new_primary_starts_from_the_checkpoint() {
     assert_eq!(Lessor::restore(OPTIONS, [stored]).checkpoint(LeaseId(1), 90), Some(stored));
 }
 
+/// A leader renews a lease, says so in the log, answers, and is gone; the next one leads before it applies that entry.
+#[test]
+fn a_renewal_that_is_applied_after_the_promotion_counts() {
+    let mut lessor = Lessor::new(OPTIONS);
+    lessor.grant(LeaseId(1), 600, NOW).unwrap();
+    lessor.checkpoint(LeaseId(1), 90);
+    lessor.promote(at(0), Duration::from_secs(1));
+    for _ in 0..2 {
+        lessor.checkpoint(LeaseId(1), 0);
+        assert_eq!(lessor.expired(at(600), 10), []);
+        assert_eq!(lessor.time_to_live(LeaseId(1), at(0)).unwrap().remaining_ttl, Some(601));
+    }
+    assert_eq!(lessor.expired(at(601), 10), [LeaseId(1)]);
+}
+
 #[test]
 fn long_leases_are_checkpointed_every_interval() {
     let mut lessor = primary();
@@ -145,6 +160,8 @@ struct Model {
     leases: BTreeMap<i64, (i64, i64)>,
     lease_of: BTreeMap<u8, i64>,
     deadlines: BTreeMap<i64, u64>,
+    /// What deadlines lack since the promotion because of checkpoints.
+    withheld: BTreeMap<i64, u64>,
     primary: bool,
 }
 
@@ -176,6 +193,7 @@ proptest! {
                     let expected = model.leases.remove(&id).map(|_| model.keys(id));
                     model.lease_of.retain(|_, lease| *lease != id);
                     model.deadlines.remove(&id);
+                    model.withheld.remove(&id);
                     let boxed = |keys: BTreeSet<u8>| keys.into_iter().map(|key| Box::from([key])).collect();
                     let expected: Option<Vec<Box<[u8]>>> = expected.map(boxed);
                     prop_assert_eq!(keys, expected);
@@ -194,6 +212,11 @@ proptest! {
                         lease.1
                     });
                     prop_assert_eq!(stored, expected);
+                    if expected == Some(0)
+                        && let Some(withheld) = model.withheld.remove(&id)
+                    {
+                        *model.deadlines.get_mut(&id).unwrap() += withheld;
+                    }
                 }
                 Step::Wait(seconds) => now += seconds,
                 Step::Renew(id) => {
@@ -203,6 +226,7 @@ proptest! {
                         None => Err(RenewError::NotFound),
                         Some(_) if model.deadlines[&id] <= now => Err(RenewError::Expired),
                         Some(lease) => {
+                            model.withheld.remove(&id);
                             model.deadlines.insert(id, now + lease.0 as u64);
                             Ok(lease.0)
                         }
@@ -225,11 +249,14 @@ proptest! {
                     let left = |lease: &(i64, i64)| if lease.1 > 0 { lease.1 } else { lease.0 };
                     model.deadlines =
                         model.leases.iter().map(|(id, lease)| (*id, now + 1 + left(lease) as u64)).collect();
+                    model.withheld =
+                        model.leases.iter().map(|(id, lease)| (*id, (lease.0 - left(lease)) as u64)).collect();
                 }
                 Step::Demote => {
                     lessor.demote();
                     model.primary = false;
                     model.deadlines.clear();
+                    model.withheld.clear();
                 }
             }
             prop_assert_eq!(lessor.len(), model.leases.len());
