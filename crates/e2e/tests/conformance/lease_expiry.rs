@@ -3,26 +3,36 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use api::etcdserverpb::{LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, PutRequest};
+use api::etcdserverpb::{
+    LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, WatchCreateRequest,
+};
 use e2e::request::{everything, lease, put, watch_range};
 use e2e::{Member, Target, Watch, holds_within, shown};
+use testkit::grpc::Client;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 fn attached(key: &str, lease: i64) -> PutRequest {
     PutRequest { lease, ..put(key, "v") }
 }
 
+/// #6558: in one order, whoever watches, and whether live or from history.
 async fn an_expired_lease_deletes_its_keys_in_one_revision(target: Target) -> Result<()> {
+    const KEYS: i64 = 50;
     let member = Member::start(target).await?;
     let granted = Instant::now();
-    member.lease_grant(lease(5, 1)).await?;
-    member.put(attached("b", 5)).await?;
-    member.put(attached("a", 5)).await?;
-    let mut stream = Watch::start(&member, watch_range("a", "z")).await?;
-    let response = stream.next().await?;
-    assert!(granted.elapsed() >= Duration::from_secs(1), "never early");
-    let events: Vec<_> = response.events.iter().map(shown).collect();
-    assert_eq!(events, ["DELETE a@4", "DELETE b@4"]);
+    member.lease_grant(lease(5, 2)).await?;
+    for number in 0..KEYS {
+        member.put(attached(&format!("k{:02}", number * 7 % KEYS), 5)).await?;
+    }
+    let mut live = Watch::start(&member, watch_range("k", "l")).await?;
+    let seen = live.next().await?;
+    assert!(granted.elapsed() >= Duration::from_secs(2), "never early");
+    let events: Vec<_> = seen.events.iter().map(shown).collect();
+    let last = KEYS + 2;
+    assert_eq!(events, (0..KEYS).map(|number| format!("DELETE k{number:02}@{last}")).collect::<Vec<_>>());
+    let create = WatchCreateRequest { start_revision: last, ..watch_range("k", "l") };
+    assert_eq!(Watch::start(&member, create).await?.next().await?.events, seen.events);
     let answer = member.lease_time_to_live(LeaseTimeToLiveRequest { id: 5, keys: true }).await?;
     assert_eq!(answer.ttl, -1);
     Ok(())
@@ -95,27 +105,41 @@ async fn a_restart_begins_the_time_anew(target: Target) -> Result<()> {
 
 /// Discussion 22664: hundreds of leases lapse at once, and those who renew theirs meanwhile do not lose them.
 async fn renewals_succeed_while_others_lapse(target: Target) -> Result<()> {
+    const KEPT: i64 = 2300;
     let member = Member::start(target).await?;
-    for id in 1..=500 {
-        member.lease_grant(lease(id, 1)).await?;
-        member.put(attached(&format!("gone{id}"), id)).await?;
-    }
-    let kept = 1001..=1100;
-    for id in kept.clone() {
-        member.lease_grant(lease(id, 5)).await?;
-        member.put(attached(&format!("kept{id}"), id)).await?;
-    }
+    grant_and_attach(&member, 10_001..=10_000 + KEPT, 20).await?;
+    grant_and_attach(&member, 1..=700, 1).await?;
     let mut stream = member.lease_keep_alive().await?;
     loop {
-        for id in kept.clone() {
+        for id in 10_001..=10_000 + KEPT {
             stream.send(&LeaseKeepAliveRequest { id })?;
         }
-        for id in kept.clone() {
+        for id in 10_001..=10_000 + KEPT {
             let answer = stream.next().await?.context("the stream goes on")?;
-            assert_eq!((answer.id, answer.ttl), (id, 5));
+            assert_eq!((answer.id, answer.ttl), (id, 20));
         }
-        if member.range(everything()).await?.count == 100 {
+        if member.range(RangeRequest { count_only: true, ..everything() }).await?.count == KEPT {
             return Ok(());
+        }
+    }
+}
+
+/// Grants leases with a key each, many at once.
+async fn grant_and_attach(member: &Member, mut ids: impl Iterator<Item = i64>, ttl: i64) -> Result<()> {
+    let mut granting = JoinSet::new();
+    loop {
+        for id in ids.by_ref().take(50) {
+            let client = Client::clone(member);
+            granting.spawn(async move {
+                client.lease_grant(lease(id, ttl)).await?;
+                client.put(attached(&format!("k{id}"), id)).await
+            });
+        }
+        if granting.is_empty() {
+            return Ok(());
+        }
+        while let Some(granted) = granting.join_next().await {
+            granted??;
         }
     }
 }
