@@ -6,9 +6,11 @@ use anyhow::{Result, ensure};
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
     AlarmRequest, CompactionRequest, DefragmentRequest, HashKvRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
+    StatusRequest,
 };
+use e2e::refusal::LEASE_NOT_FOUND;
 use e2e::request::{compact, delete, everything, get, lease, op, op_delete, op_put, put, txn, watch_range};
-use e2e::{Difference, Member, Target, Watch, revision, shown};
+use e2e::{Difference, Member, Target, Watch, fails, holds_within, revision, shown};
 
 async fn hash(member: &Member) -> Result<(u32, i64)> {
     let answer = member.hash_kv(HashKvRequest { revision: 0 }).await?;
@@ -24,7 +26,7 @@ async fn a_compaction_cut_short_goes_on(target: Target) -> Result<()> {
         if number % 3 == 0 {
             member.delete_range(delete(&key)).await?;
         }
-        member.put(put(&key, number.to_string())).await?;
+        member.put(put(&key, format!("{number:05000}"))).await?;
     }
     let before = member.range(everything()).await?;
     let last = revision(&before.header);
@@ -39,7 +41,9 @@ async fn a_compaction_cut_short_goes_on(target: Target) -> Result<()> {
         assert!(member.range(RangeRequest { revision: last - 2, ..get("k1") }).await.is_err());
         tokio::time::sleep(Duration::from_millis(wait)).await;
     }
-    Ok(())
+    // Of 5 MB a tenth is left to keep.
+    let in_use = async || anyhow::Ok(member.status(StatusRequest {}).await?.db_size_in_use);
+    holds_within(Duration::from_secs(20), async || Ok(in_use().await? < 2_000_000)).await
 }
 
 /// #19179, PR 19249: the tombstone at the compacted revision is still there for a watch after the crash.
@@ -113,15 +117,31 @@ async fn a_crash_while_defragmenting_loses_nothing(target: Target) -> Result<()>
         member.put(put(format!("k{}", number % 50), vec![b'v'; 20_000])).await?;
     }
     for round in 0..5u64 {
-        let before = hash(&member).await?;
-        let client = member.connect().await?;
-        let defragmenting = tokio::spawn(async move { client.defragment(DefragmentRequest {}).await });
-        tokio::time::sleep(Duration::from_millis(round * 7)).await;
+        let (before, _) = hash(&member).await?;
+        let at = revision(&member.range(get("k1")).await?.header);
+        let (defragmenting, writing) = (member.connect().await?, member.connect().await?);
+        // Until the crash; the writer tells the last revision that was acknowledged.
+        let defragmenting =
+            tokio::spawn(async move { while defragmenting.defragment(DefragmentRequest {}).await.is_ok() {} });
+        let writing = tokio::spawn(async move {
+            let mut acknowledged = at;
+            while let Ok(answer) = writing.put(put("w", (acknowledged + 1).to_string())).await {
+                acknowledged = revision(&answer.header);
+            }
+            acknowledged
+        });
+        tokio::time::sleep(Duration::from_millis(round * 17)).await;
         member.kill()?;
-        // Done or not, it must do no harm.
-        defragmenting.await?.ok();
+        defragmenting.await?;
+        let acknowledged = writing.await?;
         member.restart().await?;
-        assert_eq!(hash(&member).await?, before);
+        assert_eq!(member.hash_kv(HashKvRequest { revision: at }).await?.hash, before);
+        let now = revision(&member.range(get("w")).await?.header);
+        ensure!((acknowledged..=acknowledged + 1).contains(&now), "revision {now} after {acknowledged}");
+        for written in at + 1..=now {
+            let pair = member.range(RangeRequest { revision: written, ..get("w") }).await?.kvs.remove(0);
+            assert_eq!((pair.mod_revision, pair.value), (written, written.to_string().into()));
+        }
     }
     Ok(())
 }
@@ -176,7 +196,7 @@ async fn a_senseless_retention_is_refused_at_start(target: Target) -> Result<()>
     Ok(())
 }
 
-/// #13766 in small: a transaction is there wholly or not at all.
+/// #13766 in small, and PR 18799: a transaction is there wholly or not at all, among others that fail.
 async fn transactions_are_whole_after_a_crash(target: Target) -> Result<()> {
     let mut member = Member::start(target).await?;
     for round in 0..8 {
@@ -186,13 +206,20 @@ async fn transactions_are_whole_after_a_crash(target: Target) -> Result<()> {
                 let value = format!("{round}-{number}");
                 let ops = [op_put("a", &value), op_delete(format!("gone{}", number % 3)), op_put("b", &value)];
                 if client.txn(txn(ops)).await.is_err() {
-                    return;
+                    return Ok(());
+                }
+                let dead_lease = op(Request::RequestPut(PutRequest { lease: 99, ..put("b", "half") }));
+                let future = op(Request::RequestRange(RangeRequest { revision: i64::MAX, ..get("a") }));
+                match client.txn(txn([op_put("a", "half"), dead_lease, future])).await {
+                    Err(status) if status.is_transport() => return Ok(()),
+                    refused => fails(refused, LEASE_NOT_FOUND),
                 }
             }
+            anyhow::Ok(())
         });
         tokio::time::sleep(Duration::from_millis(40 + round * 13)).await;
         member.kill()?;
-        writing.await?;
+        writing.await??;
         member.restart().await?;
         let all = member.range(everything()).await?;
         ensure!(all.count == 2 && all.kvs[0].value == all.kvs[1].value, "half a transaction: {:?}", all.kvs);
