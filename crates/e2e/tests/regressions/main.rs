@@ -4,5 +4,6 @@
 
 mod crash;
 mod overload;
+mod stopped;
 mod versions;
 mod watchers;
