@@ -15,6 +15,9 @@ pub enum Difference {
     /// A watch that starts at the compacted revision itself, with previous pairs: etcd leaves the pair before that
     /// revision out, Quorate may still have it.
     PreviousPairAtCompaction,
+    /// A watch from now on begins after the revision that the answer to its creation has. In etcd a write at that very
+    /// moment may come in between: it has that revision, and its events are sent.
+    CreationDividesEvents,
     /// Puts of nested transactions count against the quota, as from 3.6.14 on.
     NestedPutsCost,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
