@@ -2,6 +2,7 @@
 //! about; what holds for one member is here.
 #![allow(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod checkpoint;
 mod churn;
 mod crash;
 mod overload;
