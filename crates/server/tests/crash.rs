@@ -3,114 +3,18 @@
 //! Whatever the disk kept of what was not synced, a start from the cut must find every acknowledged write, must not go
 //! back in revisions, and must be able to go on and be cut again.
 
-use std::path::Path;
-use std::sync::Arc;
+mod engine;
 
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-    RequestHeader,
-};
+use api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest};
 use bytes::Bytes;
-use consensus::Effect;
-use env::{Disk, Monotonic, SimDisk, Survival, SystemRng};
-use machine::Applied;
-use mvcc::{PruneStep, RangeQuery};
-use prost::Message;
-use server::{Core, Layout, Settings, StartError, boot};
-use types::{Index, KeyRange};
+use engine::Engine;
+use env::{SimDisk, Survival};
+use mvcc::RangeQuery;
+use types::KeyRange;
 
-/// Runs a member in one thread: what the server's threads do, one after the other.
-struct Engine {
-    core: Core,
-    next_id: u64,
-}
-
-impl Engine {
-    fn start(disk: &SimDisk) -> Result<Engine, StartError> {
-        let mut settings = Settings::new("/data".into());
-        settings.wal_segment_size_bytes = 64 << 10;
-        settings.catchup_entries = 20;
-        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let layout = Layout::new(Path::new("/data"), None);
-        layout.create_root(disk.as_ref()).expect("the root can be made");
-        let core = boot(&disk, &layout, &settings, Box::new(SystemRng::with_seed(1)))?;
-        let mut engine = Engine { core, next_id: 1 };
-        engine.run();
-        engine.core.driver.campaign();
-        engine.run();
-        Ok(engine)
-    }
-
-    /// Carries out effects until there are none. Returns the results of requests, by request id.
-    fn run(&mut self) -> Vec<(u64, bool)> {
-        let mut results = vec![];
-        loop {
-            let mut effects = vec![];
-            self.core.driver.drain(&mut effects);
-            if effects.is_empty() {
-                return results;
-            }
-            for effect in effects {
-                match effect {
-                    Effect::Persist { number, entries, hard_state } => {
-                        self.core.wal.append(&entries, hard_state).expect("the simulated disk has space");
-                        self.core.wal.sync().expect("the simulated disk works");
-                        self.core.driver.persisted(number);
-                    }
-                    Effect::Apply(entries) => {
-                        let mut applied = Applied::default();
-                        self.core.machine.apply(&entries, Monotonic::default(), &mut applied).expect("entries apply");
-                        self.core.driver.applied(entries.last().expect("never empty").index);
-                        for change in applied.voter_changes {
-                            self.core.driver.conf_changed(server::to_consensus(change)).expect("raft accepts it");
-                        }
-                        results.extend(applied.results.iter().map(|(id, _, result)| (*id, result.is_ok())));
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// Proposes and runs; returns whether the request was acknowledged.
-    fn request(&mut self, request: Request) -> bool {
-        self.next_id += 1;
-        let header = Some(RequestHeader { id: self.next_id, ..Default::default() });
-        let data = InternalRaftRequest { header, id: 0, request: Some(request) }.encode_to_vec();
-        self.core.driver.propose([Bytes::from(data)]).expect("a single voter leads");
-        self.run().contains(&(self.next_id, true))
-    }
-
-    fn put(&mut self, key: &str, value: &str) -> bool {
-        let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
-        self.request(Request::Put(PutRequest { key, value, ..Default::default() }))
-    }
-
-    fn commit_backend(&mut self) {
-        let committed = self.core.backend.commit().expect("the simulated disk works");
-        let needed = committed.applied.0.0.saturating_sub(10);
-        self.core.wal.release_before(Index(needed)).expect("the simulated disk works");
-        self.core.wal.prepare_spare().expect("the simulated disk has space");
-    }
-
-    fn prune(&mut self) {
-        let view = self.core.machine.shared().view().clone();
-        while let PruneStep::Removed(staged) = view.prune_step(7).expect("the backend reads") {
-            self.core.backend.stage(staged);
-        }
-    }
-
-    fn revision(&self) -> i64 {
-        self.core.machine.shared().view().revision()
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        let view = self.core.machine.shared().view();
-        let record = view.get_at(key.as_bytes(), view.revision()).expect("the current revision reads")?;
-        Some(String::from_utf8(record.value().to_vec()).expect("values are text"))
-    }
-}
+/// Small enough for the log to begin new ones.
+const SEGMENT_SIZE_BYTES: u64 = 64 << 10;
 
 /// What was acknowledged after how many disk operations.
 struct Acknowledged {
@@ -122,7 +26,7 @@ struct Acknowledged {
 
 /// Puts, deletes, leases and a compaction, with backend commits, log rolls and releases in between.
 fn recorded_run(disk: &SimDisk) -> Vec<Acknowledged> {
-    let mut engine = Engine::start(disk).expect("a new member starts");
+    let mut engine = Engine::start(disk, SEGMENT_SIZE_BYTES).expect("a new member starts");
     let mut acknowledged = vec![];
     for round in 0..120u32 {
         let key = format!("key{}", round % 10);
@@ -163,7 +67,7 @@ fn recorded_run(disk: &SimDisk) -> Vec<Acknowledged> {
 fn check_cut(disk: &SimDisk, cut: usize, survival: Survival, acknowledged: &[Acknowledged]) {
     let context = || format!("cut after operation {cut} ({}), {survival:?}", disk.describe(cut.saturating_sub(1)));
     let after = disk.crash_at(cut, survival);
-    let mut engine = Engine::start(&after).unwrap_or_else(|error| panic!("{}: {error}", context()));
+    let mut engine = Engine::start(&after, SEGMENT_SIZE_BYTES).unwrap_or_else(|error| panic!("{}: {error}", context()));
     let durable = acknowledged.iter().take_while(|write| write.operations <= cut).collect::<Vec<_>>();
     let revision = durable.last().map_or(1, |write| write.revision);
     assert!(engine.revision() >= revision, "{}: revision {} < {revision}", context(), engine.revision());
@@ -183,7 +87,8 @@ fn check_cut(disk: &SimDisk, cut: usize, survival: Survival, acknowledged: &[Ack
     assert!(engine.put("after", "the cut"), "{}: the member goes on", context());
     let before = (engine.revision(), engine.get("key3"));
     drop(engine);
-    let engine = Engine::start(&after.crash(Survival::None)).unwrap_or_else(|error| panic!("{}: {error}", context()));
+    let engine = Engine::start(&after.crash(Survival::None), SEGMENT_SIZE_BYTES)
+        .unwrap_or_else(|error| panic!("{}: {error}", context()));
     assert_eq!((engine.revision(), engine.get("key3")), before, "{}: a second cut", context());
     assert_eq!(engine.get("after").as_deref(), Some("the cut"), "{}: a second cut", context());
 }
@@ -206,7 +111,7 @@ fn every_cut_of_a_run_recovers_what_was_acknowledged() {
 fn a_failed_sync_stops_the_log_for_good() {
     use env::{DiskOperation, Fault};
     let disk = SimDisk::new();
-    let mut engine = Engine::start(&disk).expect("a new member starts");
+    let mut engine = Engine::start(&disk, SEGMENT_SIZE_BYTES).expect("a new member starts");
     assert!(engine.put("key", "before"));
     disk.inject(Fault {
         operation: Some(DiskOperation::SyncData),
