@@ -22,6 +22,10 @@ use crate::table::Table;
 /// Batches smaller than this are filled up, so that many small ones do not make a long list.
 const BATCH_ROWS_MIN: usize = 256;
 
+/// Lists of removed rows are merged up to this size: long enough that all that may wait makes few lists, short enough
+/// that merging two is a matter of a millisecond.
+const MERGED_ROWS_MAX: usize = 1 << 16;
+
 /// Rows of one or several stagings, ascending.
 type Batch = Vec<(RowKey, Record)>;
 
@@ -45,13 +49,17 @@ pub(crate) struct Overlay {
 #[derive(Clone, Default)]
 pub(crate) struct Layer {
     rows: Vec<Arc<Batch>>,
-    /// Each list ascends.
-    removed: Vec<Arc<[RowKey]>>,
+    removed: Removed,
     /// One map per table; `None` removes.
     values: [BTreeMap<Vec<u8>, Option<Vec<u8>>>; Table::ALL.len()],
     applied: Option<(Index, Term)>,
     bytes: usize,
 }
+
+/// Removed rows, in lists that ascend each. Compaction stages small ones, thousands of them on a full disk, and every
+/// read asks all: so of those that are not full each is longer than all after it.
+#[derive(Clone, Default)]
+struct Removed(Vec<Arc<[RowKey]>>);
 
 impl Overlay {
     pub(crate) fn stage(&mut self, staged: Staged, bytes: usize) {
@@ -86,7 +94,7 @@ impl Overlay {
     }
 
     pub(crate) fn row(&self, row: RowKey) -> Found<Record> {
-        if self.layers().any(|layer| layer.removes(row)) {
+        if self.layers().any(|layer| layer.removed.contains(row)) {
             return Found::Removed;
         }
         self.layers().find_map(|layer| layer.row(row)).map_or(Found::Unknown, |record| Found::Present(record.clone()))
@@ -110,12 +118,12 @@ impl Overlay {
 
     /// The rows from `from` up to but without `to`, as they are now.
     pub(crate) fn window(&self, from: RowKey, to: RowKey) -> Window {
-        let mut window = Window { from, to, rows: Vec::new(), removed: Vec::new() };
+        let mut window = Window { from, to, rows: Vec::new(), removed: Removed::default() };
         for layer in self.committing.as_deref().into_iter().chain([&self.filling]) {
             let first = layer.rows.partition_point(|batch| last_of(batch) < from);
             let within = layer.rows[first..].iter().take_while(|batch| batch[0].0 < to);
             window.rows.extend(within.cloned());
-            window.removed.extend(layer.removed.iter().cloned());
+            window.removed.0.extend(layer.removed.0.iter().cloned());
         }
         window
     }
@@ -142,7 +150,7 @@ impl Layer {
 
     /// The removed rows, ascending, each once.
     pub(crate) fn removed_rows(&self) -> Vec<RowKey> {
-        let mut rows: Vec<RowKey> = self.removed.iter().flat_map(|list| list.iter().copied()).collect();
+        let mut rows: Vec<RowKey> = self.removed.0.iter().flat_map(|list| list.iter().copied()).collect();
         rows.sort_unstable();
         rows.dedup();
         rows
@@ -154,7 +162,7 @@ impl Layer {
 
     fn is_empty(&self) -> bool {
         self.rows.is_empty()
-            && self.removed.is_empty()
+            && self.removed.0.is_empty()
             && self.applied.is_none()
             && self.values.iter().all(BTreeMap::is_empty)
     }
@@ -162,11 +170,9 @@ impl Layer {
     fn stage(&mut self, staged: Staged, bytes: usize) {
         self.bytes += bytes;
         self.add_rows(staged.rows);
-        if !staged.removed_rows.is_empty() {
-            let mut removed = staged.removed_rows;
-            removed.sort_unstable();
-            self.removed.push(removed.into());
-        }
+        let mut removed = staged.removed_rows;
+        removed.sort_unstable();
+        self.removed.add(removed.into());
         for (table, key, value) in staged.values {
             self.values[table as usize].insert(key, value);
         }
@@ -190,7 +196,7 @@ impl Layer {
 
     fn append(&mut self, newer: Layer) {
         self.rows.extend(newer.rows);
-        self.removed.extend(newer.removed);
+        newer.removed.0.into_iter().for_each(|list| self.removed.add(list));
         for (ours, theirs) in self.values.iter_mut().zip(newer.values) {
             ours.extend(theirs);
         }
@@ -203,9 +209,27 @@ impl Layer {
         let at = batch.binary_search_by_key(&row, |(row, _)| *row).ok()?;
         Some(&batch[at].1)
     }
+}
 
-    fn removes(&self, row: RowKey) -> bool {
-        self.removed.iter().any(|list| list.binary_search(&row).is_ok())
+impl Removed {
+    /// `rows` ascend.
+    fn add(&mut self, mut rows: Arc<[RowKey]>) {
+        if rows.is_empty() {
+            return;
+        }
+        while let Some(last) =
+            self.0.pop_if(|last| last.len() <= rows.len() && last.len() + rows.len() <= MERGED_ROWS_MAX)
+        {
+            let mut merged = [&last[..], &rows[..]].concat();
+            // Sorts what consists of two ascending parts by merging them.
+            merged.sort();
+            rows = merged.into();
+        }
+        self.0.push(rows);
+    }
+
+    fn contains(&self, row: RowKey) -> bool {
+        self.0.iter().any(|list| list.binary_search(&row).is_ok())
     }
 }
 
@@ -214,7 +238,7 @@ pub(crate) struct Window {
     from: RowKey,
     to: RowKey,
     rows: Vec<Arc<Batch>>,
-    removed: Vec<Arc<[RowKey]>>,
+    removed: Removed,
 }
 
 impl Window {
@@ -228,10 +252,46 @@ impl Window {
     }
 
     pub(crate) fn removes(&self, row: RowKey) -> bool {
-        self.removed.iter().any(|list| list.binary_search(&row).is_ok())
+        self.removed.contains(row)
     }
 }
 
 fn last_of(batch: &Batch) -> RowKey {
     batch.last().expect("batches are never empty").0
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Revision;
+
+    use super::*;
+
+    fn row(main: i64) -> RowKey {
+        RowKey { revision: Revision::first(main), tombstone: false }
+    }
+
+    /// As a full disk makes it: commits fail, and what compaction stages meanwhile joins what they could not write.
+    #[test]
+    fn however_much_is_removed_bit_by_bit_there_are_few_lists_to_search() {
+        const BATCHES: i64 = 2000;
+        let mut overlay = Overlay::default();
+        for batch in 0..BATCHES {
+            // In order of keys, as compaction goes, revisions come in any order.
+            let removed_rows = (0..100).map(|number| row((batch * 7919 + number * 104_729) % 400_009)).collect();
+            overlay.stage(Staged { removed_rows, ..Staged::default() }, 0);
+            if batch % 10 == 0 {
+                overlay.begin_commit();
+            }
+        }
+        let window = overlay.window(row(0), row(i64::MAX));
+        assert!(window.removed.0.len() < 32, "{} lists", window.removed.0.len());
+        assert!(window.removed.0.iter().all(|list| list.is_sorted() && list.len() <= MERGED_ROWS_MAX));
+        let expected = |main: i64| {
+            (0..BATCHES).any(|batch| (0..100).any(|number| (batch * 7919 + number * 104_729) % 400_009 == main))
+        };
+        for main in (0..400_009).step_by(40_001) {
+            assert_eq!(window.removes(row(main)), expected(main), "row {main}");
+            assert_eq!(overlay.row(row(main)) == Found::Removed, expected(main), "row {main}");
+        }
+    }
 }
