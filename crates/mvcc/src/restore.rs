@@ -13,7 +13,7 @@ use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use types::RowKey;
 
-use crate::entry::{Entry, Row, value_field_len, without_value};
+use crate::entry::{Entry, Row, value_field_len};
 use crate::error::MvccError;
 use crate::index::{Compaction, Index};
 use crate::key_sort::sorted_places;
@@ -66,6 +66,16 @@ struct Gathered {
     filler: Option<Row>,
     value_bytes: usize,
     budget_bytes: usize,
+    /// Once there were more values than fit: those that are held, in the order they were written, and some that are no
+    /// longer current.
+    by_age: Option<VecDeque<Written>>,
+}
+
+/// A version of the key at `place`.
+#[derive(Clone, Copy)]
+struct Written {
+    row: Row,
+    place: u32,
 }
 
 impl Gathered {
@@ -80,6 +90,7 @@ impl Gathered {
             filler: None,
             value_bytes: 0,
             budget_bytes,
+            by_age: None,
         }
     }
 
@@ -95,18 +106,12 @@ impl Gathered {
 
     /// Puts the record into the entry of its key.
     fn file(&mut self, read: ReadRow, hasher: &DefaultHashBuilder) {
-        let ReadRow { row, mut record, hash, value_len } = read;
-        if !row.is_tombstone() {
-            let added = value_len as usize;
-            if self.value_bytes + added <= self.budget_bytes {
-                self.value_bytes += added;
-            } else if added > 0 {
-                record = without_value(&record);
-            }
-        }
+        let ReadRow { row, record, hash, value_len } = read;
+        let added = if row.is_tombstone() { 0 } else { value_len as usize };
+        self.value_bytes += added;
         let entries = &mut self.entries;
         let is_same = |&place: &u32| entries[place as usize].key() == record.key();
-        match self.places.entry(hash, is_same, |&place| hasher.hash_one(entries[place as usize].key())) {
+        let place = match self.places.entry(hash, is_same, |&place| hasher.hash_one(entries[place as usize].key())) {
             Slot::Occupied(slot) => {
                 let entry = &mut entries[*slot.get() as usize];
                 let was_resident = entry.is_resident();
@@ -114,10 +119,37 @@ impl Gathered {
                 if was_resident {
                     self.value_bytes -= value_field_len(&previous);
                 }
+                *slot.get()
             }
             Slot::Vacant(slot) => {
-                slot.insert(u32::try_from(entries.len()).expect("the index of 2^32 keys would not fit into memory"));
+                let place = u32::try_from(entries.len()).expect("the index of 2^32 keys would not fit into memory");
+                slot.insert(place);
                 entries.push(Entry::new(record, row));
+                place
+            }
+        };
+        if let Some(by_age) = self.by_age.as_mut().filter(|_| added > 0) {
+            by_age.push_back(Written { row, place });
+            // Keys that are written again and again would fill it.
+            if by_age.len() > 2 * entries.len() {
+                by_age.retain(|written| entries[written.place as usize].row == written.row);
+            }
+        }
+        if self.value_bytes > self.budget_bytes {
+            self.keep_newest();
+        }
+    }
+
+    /// Drops values until what is held is within the budget. Those written last are the likeliest to be read, so the
+    /// oldest go.
+    fn keep_newest(&mut self) {
+        let entries = &mut self.entries;
+        let by_age = self.by_age.get_or_insert_with(|| in_order_of_age(entries));
+        while self.value_bytes > self.budget_bytes {
+            let Written { row, place } = by_age.pop_front().expect("every value that is held is there");
+            let entry = &mut entries[place as usize];
+            if entry.row == row {
+                self.value_bytes -= entry.evict();
             }
         }
     }
@@ -130,6 +162,13 @@ impl Gathered {
             order.into_iter().map(|item| entries[item.place as usize].take().expect("every place is there once"));
         Tree::from_sorted(in_order, threads)
     }
+}
+
+fn in_order_of_age(entries: &[Entry]) -> VecDeque<Written> {
+    let held = (0..).zip(entries).filter(|(_, entry)| entry.is_resident());
+    let mut held: Vec<_> = held.map(|(place, entry)| Written { row: entry.row, place }).collect();
+    held.sort_unstable_by_key(|written| written.row.revision());
+    held.into()
 }
 
 #[cfg(test)]
@@ -187,6 +226,26 @@ mod tests {
             let alone = format!("{alone:?}");
             for restore_threads in 2..5 {
                 assert!(format!("{:?}", index(restore_threads)) == alone, "with {restore_threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_holds_the_values_that_were_written_last() {
+        let backend = open(&SimDisk::new());
+        // A hundred keys, the first twenty written again, and one of them many times.
+        let rows =
+            (2..122).map(|main| put(main, 0, main % 100, 30)).chain((122..1000).map(|main| put(main, 0, 21, 30)));
+        backend.stage(Staged { rows: rows.collect(), ..Staged::default() });
+        backend.commit().expect("the disk works");
+        // A field of 30 bytes takes two more.
+        for held in [0, 1, 25, 99, 100] {
+            let options = StoreOptions { value_budget_bytes: held * 32 + 31, restore_threads: 1 };
+            let index = index(&backend, &options).expect("the rows are sound");
+            assert_eq!(index.value_bytes, held * 32);
+            for main in 22..122 {
+                let entry = index.tree.get(format!("/key/{:06}", main % 100).as_bytes()).expect("the key is there");
+                assert_eq!(entry.is_resident(), 122 - main <= held as i64, "{main} of {held}");
             }
         }
     }
