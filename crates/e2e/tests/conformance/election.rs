@@ -152,6 +152,29 @@ async fn a_candidate_that_gives_up_leaves_the_queue(target: Target) -> Result<()
     holds_within(LIMIT, || async { Ok(member.range(get("e/2")).await?.count == 0) }).await
 }
 
+/// Who leads, with what value and by which proof, is in the store; a crash ends the calls and nothing else.
+async fn leader_and_candidates_survive_a_crash(target: Target) -> Result<()> {
+    let mut member = with_leases(target).await?;
+    let key = member.campaign(campaign("e", 1, "one")).await?.leader;
+    let broken = queue(&member, 2, "two").await?;
+    let mut observed = member.observe(election("e")).await?;
+    assert_eq!(value_of(&mut observed).await?, "one");
+    member.kill()?;
+    assert!(timeout(LIMIT, broken).await??.is_err_and(|status| status.is_transport()));
+    assert!(timeout(LIMIT, observed.next()).await?.is_err());
+    member.restart().await?;
+    assert_eq!(member.leader(election("e")).await?.kv.unwrap().value, "one");
+    let mut observed = member.observe(election("e")).await?;
+    assert_eq!(value_of(&mut observed).await?, "one");
+    let second = queue(&member, 2, "two").await?;
+    member.proclaim(proclaim(key.clone(), "changed")).await?;
+    assert_eq!(value_of(&mut observed).await?, "changed");
+    member.resign(ResignRequest { leader: key }).await?;
+    assert_eq!(timeout(LIMIT, second).await???.leader.unwrap().key, "e/2");
+    assert_eq!(value_of(&mut observed).await?, "two");
+    Ok(())
+}
+
 /// The key's creation is what tells a leader, not what else its proof says.
 async fn a_proof_of_another_creation_is_none(target: Target) -> Result<()> {
     let member = with_leases(target).await?;
@@ -179,4 +202,5 @@ e2e::on_both_targets!(
     a_candidate_needs_a_living_lease,
     a_candidate_that_gives_up_leaves_the_queue,
     a_proof_of_another_creation_is_none,
+    leader_and_candidates_survive_a_crash,
 );

@@ -141,6 +141,29 @@ async fn keys_of_others_under_the_prefix_stand_in_line(target: Target) -> Result
     Ok(())
 }
 
+/// The line of those who wait is in the store, so a crash ends the calls and nothing else.
+async fn a_lock_and_its_line_survive_a_crash(target: Target) -> Result<()> {
+    let mut member = Member::start(target).await?;
+    for id in [1, 2, 3] {
+        member.lease_grant(lease(id, 100)).await?;
+    }
+    let held = member.lock(lock("l", 1)).await?;
+    let broken = queue(&member, "l", 2).await?;
+    member.kill()?;
+    assert!(answer(broken).await?.is_err_and(|status| status.is_transport()), "the call outlives its server");
+    member.restart().await?;
+    assert_eq!(member.lock(lock("l", 1)).await?.key, held.key, "it is still held");
+    let late = queue(&member, "l", 3).await?;
+    let again = queue(&member, "l", 2).await?;
+    member.unlock(unlock(&held.key)).await?;
+    assert_eq!(answer(again).await??.key, "l/2", "who asks again has kept the place");
+    assert!(!late.is_finished());
+    // The holder is gone for good.
+    member.lease_revoke(LeaseRevokeRequest { id: 2 }).await?;
+    assert_eq!(answer(late).await??.key, "l/3");
+    Ok(())
+}
+
 async fn a_name_may_be_empty_and_a_lease_negative(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
     member.lease_grant(lease(-26, 100)).await?;
@@ -159,4 +182,5 @@ e2e::on_both_targets!(
     an_unknown_lease_is_refused,
     keys_of_others_under_the_prefix_stand_in_line,
     a_name_may_be_empty_and_a_lease_negative,
+    a_lock_and_its_line_survive_a_crash,
 );

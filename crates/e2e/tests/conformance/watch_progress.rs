@@ -1,9 +1,12 @@
 //! Watch: progress notices, asked for and periodic.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use api::etcdserverpb::WatchCreateRequest;
 use e2e::request::{compact, put, watch, watch_cancel, watch_progress};
 use e2e::{Member, Target, Watch, revision};
+use tokio::time::Instant;
 
 async fn an_asked_for_notice_is_for_the_stream(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
@@ -83,6 +86,37 @@ async fn periodic_notices_come_to_idle_watches(target: Target) -> Result<()> {
     plain.stays_silent().await
 }
 
+/// Until then the server has nothing to vouch for.
+async fn notices_come_once_the_future_start_is_reached(target: Target) -> Result<()> {
+    let member = Member::start_with(target, &[("experimental-watch-progress-notify-interval", "200ms")]).await?;
+    let create = WatchCreateRequest { start_revision: 5, progress_notify: true, ..watch("a") };
+    let mut stream = Watch::start(&member, create).await?;
+    for _ in 2..5 {
+        member.put(put("elsewhere", "v")).await?;
+        stream.send(&watch_progress())?;
+    }
+    stream.stays_silent().await?;
+    member.put(put("elsewhere", "v")).await?;
+    let periodic = stream.next().await?;
+    assert_eq!((periodic.watch_id, periodic.events.len(), revision(&periodic.header)), (0, 0, 5));
+    stream.send(&watch_progress())?;
+    while stream.next().await?.watch_id != -1 {}
+    Ok(())
+}
+
+/// 100 ms is the least.
+async fn notices_do_not_come_faster_than_they_may(target: Target) -> Result<()> {
+    let member = Member::start_with(target, &[("experimental-watch-progress-notify-interval", "1ms")]).await?;
+    let begun = Instant::now();
+    let mut stream = Watch::start(&member, WatchCreateRequest { progress_notify: true, ..watch("a") }).await?;
+    for _ in 0..10 {
+        assert_eq!(stream.next().await?.events.len(), 0);
+    }
+    // One may have been due from the start.
+    assert!(begun.elapsed() >= Duration::from_millis(900), "ten notices took {:?}", begun.elapsed());
+    Ok(())
+}
+
 /// #15220: while a watch still reads history, a notice would tell that it has what it has not.
 async fn a_notice_never_overtakes_history(target: Target) -> Result<()> {
     const HISTORY: i64 = 2000;
@@ -123,4 +157,6 @@ e2e::on_both_targets!(
     a_watch_cancelled_by_compaction_holds_notices_back_until_cancelled,
     periodic_notices_come_to_idle_watches,
     a_notice_never_overtakes_history,
+    notices_come_once_the_future_start_is_reached,
+    notices_do_not_come_faster_than_they_may,
 );
