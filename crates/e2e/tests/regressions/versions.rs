@@ -1,10 +1,15 @@
 //! History of one key under a storm of changes.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use api::etcdserverpb::RangeRequest;
-use e2e::request::{delete, get, put};
+use api::etcdserverpb::response_op::Response;
+use api::etcdserverpb::{RangeRequest, TxnRequest};
+use api::mvccpb::KeyValue;
+use e2e::request::{CompareResult, CompareTarget, TargetUnion, compare, delete, get, op_get, op_put, put, txn};
 use e2e::{Member, Target, revision};
 use testkit::grpc::Client;
+use tokio::time::Instant;
 
 /// PR 17230: all within one batch of the backend, and every revision reads as it was.
 async fn every_revision_of_a_stormy_key_reads_as_it_was(target: Target) -> Result<()> {
@@ -64,8 +69,6 @@ async fn compare_and_swap_loses_no_increment(target: Target) -> Result<()> {
 }
 
 async fn increment(client: &Client) -> Result<()> {
-    use api::etcdserverpb::TxnRequest;
-    use e2e::request::{CompareResult, CompareTarget, TargetUnion, compare, op_put, txn};
     loop {
         let pair = client.range(get("n")).await?.kvs.remove(0);
         let next = std::str::from_utf8(&pair.value)?.parse::<i64>()? + 1;
@@ -80,4 +83,94 @@ async fn increment(client: &Client) -> Result<()> {
     }
 }
 
-e2e::on_both_targets!(every_revision_of_a_stormy_key_reads_as_it_was, compare_and_swap_loses_no_increment);
+/// A transaction that was answered: where it stands in the one order there is, and what it saw and did.
+#[derive(Debug)]
+struct Done {
+    invoked: Instant,
+    returned: Instant,
+    revision: i64,
+    /// The values of the keys, as the transaction found, left or would have left them.
+    values: [String; KEYS.len()],
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    /// A write whose compares did not hold.
+    Refused,
+}
+
+const KEYS: [&str; 3] = ["x", "y", "z"];
+
+/// Reads all keys in one transaction, then appends to two of them in another, if nobody else wrote meanwhile.
+async fn append(client: &Client, mark: String, left_alone: usize) -> Result<[Done; 2]> {
+    let invoked = Instant::now();
+    let answer = client.txn(txn(KEYS.map(op_get))).await?;
+    let found = answer.responses.iter().map(|part| match &part.response {
+        Some(Response::ResponseRange(range)) => range.kvs.first().cloned().unwrap_or_default(),
+        other => panic!("not a range: {other:?}"),
+    });
+    let found: Vec<KeyValue> = found.collect();
+    let text = |pair: &KeyValue| String::from_utf8_lossy(&pair.value).into_owned();
+    let values = [text(&found[0]), text(&found[1]), text(&found[2])];
+    let read = Done { invoked, returned: Instant::now(), revision: revision(&answer.header), values, kind: Kind::Read };
+    let mut values = read.values.clone();
+    let mut request = TxnRequest::default();
+    for (at, key) in KEYS.iter().enumerate() {
+        let unchanged = TargetUnion::ModRevision(found[at].mod_revision);
+        request.compare.push(compare(key, CompareResult::Equal, CompareTarget::Mod, Some(unchanged)));
+        if at != left_alone {
+            values[at].push_str(&mark);
+            request.success.push(op_put(key, &values[at]));
+        }
+    }
+    let invoked = Instant::now();
+    let answer = client.txn(request).await?;
+    let kind = if answer.succeeded { Kind::Write } else { Kind::Refused };
+    let written = Done { invoked, returned: Instant::now(), revision: revision(&answer.header), values, kind };
+    Ok([read, written])
+}
+
+/// In small what histories of appends are for: an order of all transactions that explains every answer, and in which
+/// none stands before one that had been answered when it was asked.
+async fn concurrent_transactions_have_one_order(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let client = member.connect().await?;
+        running.spawn(async move {
+            let mut done = Vec::new();
+            for round in 0..100 {
+                done.extend(append(&client, format!("{number}.{round} "), (number + round) % KEYS.len()).await?);
+            }
+            anyhow::Ok(done)
+        });
+    }
+    let mut done = Vec::new();
+    while let Some(outcome) = running.join_next().await {
+        done.extend(outcome??);
+    }
+    let writes = done.iter().filter(|one| one.kind == Kind::Write);
+    let state: BTreeMap<i64, &[String; KEYS.len()]> = writes.map(|one| (one.revision, &one.values)).collect();
+    assert!(state.keys().copied().eq(2..2 + state.len() as i64), "every revision is of one transaction");
+    assert!(state.len() > 50, "only {} transactions could write", state.len());
+    for read in done.iter().filter(|one| one.kind == Kind::Read) {
+        let there_was = state.get(&read.revision).copied().cloned().unwrap_or_default();
+        assert_eq!(read.values, there_was, "at {}", read.revision);
+    }
+    done.sort_unstable_by_key(|one| one.invoked);
+    for later in &done {
+        let before = done.iter().filter(|earlier| earlier.returned < later.invoked);
+        let floor = before.map(|earlier| earlier.revision).max().unwrap_or(0) + i64::from(later.kind == Kind::Write);
+        assert!(later.revision >= floor, "{} was asked after {floor} had been answered", later.revision);
+    }
+    Ok(())
+}
+
+e2e::on_both_targets!(
+    every_revision_of_a_stormy_key_reads_as_it_was,
+    compare_and_swap_loses_no_increment,
+    concurrent_transactions_have_one_order
+);
