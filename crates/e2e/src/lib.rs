@@ -34,6 +34,6 @@ pub use difference::Difference;
 pub use ground::{Ended, Ground, ended};
 pub use member::Member;
 pub use process::Process;
-pub use run::{run, run_unlimited};
+pub use run::{chosen, run, run_unlimited};
 pub use target::{Target, cached};
 pub use watch::{Watch, shown};

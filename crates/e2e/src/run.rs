@@ -1,7 +1,9 @@
 //! Runs a test body and reports what its servers printed if it fails.
 
 use std::cell::RefCell;
+use std::env;
 use std::future::Future;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -55,9 +57,38 @@ pub fn run_unlimited(body: impl Future<Output = Result<()>>) {
     }
 }
 
-/// Makes two tests of each body, an `async fn(Target) -> anyhow::Result<()>`: `etcd::name` and `quorate::name`.
+/// The number that the environment variable `name` chooses for a long run.
+///
+/// # Errors
+/// If it is set to something else than a number.
+pub fn chosen<T: FromStr>(name: &str, default: T) -> Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
+        Err(_) => Ok(default),
+    }
+}
+
+/// Makes two tests of each body, an `async fn(Target) -> anyhow::Result<()>`: `etcd::name` and `quorate::name`. After
+/// `unlimited:` they are [`run_unlimited`].
 #[macro_export]
 macro_rules! on_both_targets {
+    (unlimited: $($body:ident),* $(,)?) => {
+        mod etcd {
+            $(#[test]
+            fn $body() {
+                $crate::run_unlimited(super::$body($crate::Target::Etcd));
+            })*
+        }
+        mod quorate {
+            $(#[test]
+            fn $body() {
+                $crate::run_unlimited(super::$body($crate::Target::Quorate));
+            })*
+        }
+    };
     ($($body:ident),* $(,)?) => {
         mod etcd {
             $(#[test]

@@ -2,25 +2,16 @@
 //!
 //! `E2E_DIFF_REQUESTS` and `E2E_DIFF_SEED` choose how many and which.
 
-use std::env;
-
 use anyhow::{Context, Result, ensure};
 use e2e::differential::run_duel;
-use e2e::{Member, Target, run_unlimited};
+use e2e::{Member, Target, chosen, run_unlimited};
 
 /// What every run does.
 const REQUESTS: u64 = 100_000;
 
-fn number(name: &str, default: u64) -> Result<u64> {
-    match env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
-        Err(_) => Ok(default),
-    }
-}
-
 async fn duel(reference: Target, candidate: Target, requests: u64) -> Result<()> {
     let mut members = [Member::start(reference).await?, Member::start(candidate).await?];
-    run_duel(&mut members, number("E2E_DIFF_SEED", 1)?, requests).await
+    run_duel(&mut members, chosen("E2E_DIFF_SEED", 1)?, requests).await
 }
 
 /// Shows that a difference is seen: here one server takes fewer operations a transaction.
@@ -38,10 +29,10 @@ fn a_difference_is_found() {
 /// Shows that the test itself makes no difference.
 #[test]
 fn etcd_agrees_with_etcd() {
-    run_unlimited(async { duel(Target::Etcd, Target::Etcd, number("E2E_DIFF_REQUESTS", REQUESTS / 20)?).await });
+    run_unlimited(async { duel(Target::Etcd, Target::Etcd, chosen("E2E_DIFF_REQUESTS", REQUESTS / 20)?).await });
 }
 
 #[test]
 fn quorate_agrees_with_etcd() {
-    run_unlimited(async { duel(Target::Etcd, Target::Quorate, number("E2E_DIFF_REQUESTS", REQUESTS)?).await });
+    run_unlimited(async { duel(Target::Etcd, Target::Quorate, chosen("E2E_DIFF_REQUESTS", REQUESTS)?).await });
 }

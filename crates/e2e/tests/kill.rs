@@ -2,14 +2,13 @@
 //!
 //! `E2E_KILL_CYCLES` chooses how often; a release wants 300.
 
-use std::env;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::RangeRequest;
 use e2e::request::{get, op_put, put, range, txn};
-use e2e::{Member, Target, revision, run_unlimited};
+use e2e::{Member, Target, chosen, revision};
 use testkit::grpc::Client;
 use tokio::task::JoinSet;
 
@@ -118,19 +117,12 @@ async fn one_cycle(member: &mut Member, writers: Vec<Writer>, load: Duration) ->
     Ok(writers)
 }
 
-fn cycles() -> Result<u32> {
-    match env::var("E2E_KILL_CYCLES") {
-        Ok(text) => text.parse().with_context(|| format!("E2E_KILL_CYCLES={text}")),
-        Err(_) => Ok(CYCLES),
-    }
-}
-
 async fn acknowledged_writes_survive_sigkill(target: Target) -> Result<()> {
     let mut member = Member::start(target).await?;
     let writer = |number| Writer { number, sent: 0, acknowledged: Vec::new() };
     let mut writers: Vec<Writer> = (0..WRITERS).map(writer).collect();
     let mut random = fastrand::Rng::with_seed(1);
-    for cycle in 1..=cycles()? {
+    for cycle in 1..=chosen("E2E_KILL_CYCLES", CYCLES)? {
         let load = Duration::from_millis(random.u64(20..600));
         writers = one_cycle(&mut member, writers, load).await.with_context(|| format!("{target}, cycle {cycle}"))?;
     }
@@ -139,12 +131,4 @@ async fn acknowledged_writes_survive_sigkill(target: Target) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn acknowledged_writes_survive_sigkill_etcd() {
-    run_unlimited(acknowledged_writes_survive_sigkill(Target::Etcd));
-}
-
-#[test]
-fn acknowledged_writes_survive_sigkill_quorate() {
-    run_unlimited(acknowledged_writes_survive_sigkill(Target::Quorate));
-}
+e2e::on_both_targets!(unlimited: acknowledged_writes_survive_sigkill);

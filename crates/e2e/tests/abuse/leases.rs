@@ -2,14 +2,13 @@
 //!
 //! `E2E_LEASES` chooses how many; the full number is 100,000.
 
-use std::env;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{LeaseLeasesRequest, PutRequest, RangeRequest};
 use e2e::refusal::LEASE_NOT_FOUND;
 use e2e::request::{compact, everything, lease, put};
-use e2e::{Member, Target, holds_within, run_unlimited};
+use e2e::{Member, Target, chosen, holds_within};
 use testkit::grpc::Client;
 use tokio::task::JoinSet;
 
@@ -20,13 +19,6 @@ const LEASES: i64 = 3000;
 
 /// How many requests wait at once.
 const OPEN_MAX: i64 = 200;
-
-fn leases() -> Result<i64> {
-    match env::var("E2E_LEASES") {
-        Ok(text) => text.parse().with_context(|| format!("E2E_LEASES={text}")),
-        Err(_) => Ok(LEASES),
-    }
-}
 
 async fn grant(client: Client, ids: impl Iterator<Item = i64>) -> Result<()> {
     for id in ids {
@@ -44,7 +36,7 @@ async fn grant(client: Client, ids: impl Iterator<Item = i64>) -> Result<()> {
 async fn leases_that_lapse_leave_nothing(target: Target) -> Result<()> {
     let mut member = Member::start(target).await?;
     let id = member.process().id();
-    let count = leases()?;
+    let count = chosen("E2E_LEASES", LEASES)?;
     // etcd revokes a thousand a second at most.
     let limit = Duration::from_secs(20 + count as u64 / 200);
     let mut peak = None;
@@ -73,12 +65,4 @@ async fn leases_that_lapse_leave_nothing(target: Target) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn leases_that_lapse_leave_nothing_etcd() {
-    run_unlimited(leases_that_lapse_leave_nothing(Target::Etcd));
-}
-
-#[test]
-fn leases_that_lapse_leave_nothing_quorate() {
-    run_unlimited(leases_that_lapse_leave_nothing(Target::Quorate));
-}
+e2e::on_both_targets!(unlimited: leases_that_lapse_leave_nothing);

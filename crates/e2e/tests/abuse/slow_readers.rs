@@ -1,13 +1,14 @@
 //! Clients that ask for much and read nothing of it, or slowly: what waits for them is bounded, others do not wait for
 //! them, and when they read at last it is all there.
 
-use std::env;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{LeaseKeepAliveRequest, RangeResponse};
 use e2e::request::{everything, get, lease, op_put, put, txn, watch, watch_cancel, watch_create};
-use e2e::{Ground, Member, Process, Target, Watch, holds_within, on_both_targets, revision, run, run_unlimited};
+use e2e::{
+    Ground, Member, Process, Target, Watch, chosen, holds_within, on_both_targets, revision, run, run_unlimited,
+};
 use testkit::grpc::{Client, ConnectOptions, Incoming, frame as message};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -209,10 +210,7 @@ fn keepalives_whose_answers_are_not_read() {
 #[test]
 fn watches_that_come_and_go_leave_nothing() {
     run_unlimited(async {
-        let count = match env::var("E2E_WATCHES") {
-            Ok(text) => text.parse().with_context(|| format!("E2E_WATCHES={text}"))?,
-            Err(_) => 5000,
-        };
+        let count = chosen("E2E_WATCHES", 5000)?;
         let ground = Ground::new()?;
         let (process, client) = ground.serve(&[], &[]).await?;
         let id = process.id();

@@ -3,7 +3,6 @@
 //!
 //! `E2E_DAMAGE_ROUNDS` chooses how many places chosen at random each test damages.
 
-use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{HashKvRequest, LeaseTimeToLiveRequest, MemberListRequest, RangeRequest};
 use e2e::request::{compact, delete, everything, lease, op_put, put, txn};
-use e2e::{Ground, revision, run_unlimited};
+use e2e::{Ground, chosen, revision, run_unlimited};
 use rustix::process::Signal;
 use testkit::grpc::Client;
 
@@ -196,17 +195,10 @@ impl Damage {
     }
 }
 
-fn rounds() -> Result<usize> {
-    match env::var("E2E_DAMAGE_ROUNDS") {
-        Ok(text) => text.parse().with_context(|| format!("E2E_DAMAGE_ROUNDS={text}")),
-        Err(_) => Ok(ROUNDS),
-    }
-}
-
 async fn random_damage(specimen: &Specimen, file: &str, seed: u64) -> Result<()> {
     let written = specimen.written(file)?;
     let mut random = fastrand::Rng::with_seed(seed);
-    for _ in 0..rounds()? {
+    for _ in 0..chosen("E2E_DAMAGE_ROUNDS", ROUNDS)? {
         let damage = Damage::random(written, &mut random);
         specimen.survives(file, damage).await.with_context(|| format!("{damage:?}"))?;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{LeaseKeepAliveRequest, LeaseTimeToLiveRequest, StatusRequest};
 use e2e::request::lease;
-use e2e::{Member, Target, holds_within, run_unlimited};
+use e2e::{Member, Target, holds_within};
 
 const TTL: i64 = 3000;
 
@@ -50,12 +50,4 @@ async fn what_is_left_of_leases_survives_a_crash(target: Target) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn what_is_left_of_leases_survives_a_crash_etcd() {
-    run_unlimited(what_is_left_of_leases_survives_a_crash(Target::Etcd));
-}
-
-#[test]
-fn what_is_left_of_leases_survives_a_crash_quorate() {
-    run_unlimited(what_is_left_of_leases_survives_a_crash(Target::Quorate));
-}
+e2e::on_both_targets!(unlimited: what_is_left_of_leases_survives_a_crash);

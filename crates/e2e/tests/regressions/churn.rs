@@ -3,7 +3,6 @@
 //! `E2E_WATCHES` chooses how many a test makes; the full number is 50,000.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::watch_create_request::FilterType;
 use api::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use e2e::request::{op_delete, op_put, put, txn, watch, watch_cancel, watch_create, watch_progress, watch_range};
-use e2e::{Difference, Member, Target, Watch, revision, run_unlimited, shown};
+use e2e::{Difference, Member, Target, Watch, chosen, revision, shown};
 use testkit::grpc::Client;
 use tokio::task::JoinSet;
 
@@ -216,13 +215,6 @@ impl Churn {
     }
 }
 
-fn watches() -> Result<i64> {
-    match env::var("E2E_WATCHES") {
-        Ok(text) => text.parse().with_context(|| format!("E2E_WATCHES={text}")),
-        Err(_) => Ok(WATCHES),
-    }
-}
-
 /// #20655 and PR 13541: created and cancelled as fast as the server goes, in step, behind and ahead.
 async fn watches_that_come_and_go_get_what_is_theirs(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
@@ -234,7 +226,13 @@ async fn watches_that_come_and_go_get_what_is_theirs(target: Target) -> Result<(
     for number in 0..STREAMS {
         // Two streams share a connection.
         let client = if number < 2 { shared.clone() } else { member.connect().await? };
-        running.spawn(Churn::run(client, divided, number as u64, watches()? / STREAMS, written.clone()));
+        running.spawn(Churn::run(
+            client,
+            divided,
+            number as u64,
+            chosen("E2E_WATCHES", WATCHES)? / STREAMS,
+            written.clone(),
+        ));
     }
     let mut churns = Vec::new();
     while let Some(churn) = running.join_next().await {
@@ -253,12 +251,4 @@ async fn watches_that_come_and_go_get_what_is_theirs(target: Target) -> Result<(
     Ok(())
 }
 
-#[test]
-fn watches_that_come_and_go_get_what_is_theirs_etcd() {
-    run_unlimited(watches_that_come_and_go_get_what_is_theirs(Target::Etcd));
-}
-
-#[test]
-fn watches_that_come_and_go_get_what_is_theirs_quorate() {
-    run_unlimited(watches_that_come_and_go_get_what_is_theirs(Target::Quorate));
-}
+e2e::on_both_targets!(unlimited: watches_that_come_and_go_get_what_is_theirs);
