@@ -4,6 +4,9 @@
 //! HTTP/2 frames anywhere. A message that lies within one frame is handed out as a piece of that frame, without
 //! copying.
 //!
+//! A request may come as slowly as its client likes, as in etcd: a stream may be quiet for days, and a unary call has a
+//! deadline only if its client set one. What slow ones cost is bounded by the calls of a connection and by the budget.
+//!
 //! Invariants
 //! - A length over the limit is refused when its five bytes have come, before any of the message is kept.
 //! - What is kept grows with what has come, not with what is announced, and is charged to the connection while more is
