@@ -125,7 +125,9 @@ impl Session {
 
     fn spawn(&self, command: &str) -> Result<Child> {
         let words = words(&command.replace("$LEASE", &self.lease).replace("$MEMBER", &self.member));
-        let mut etcdctl = Command::new(etcd_program("etcdctl")?);
+        // Whoever runs the tests in the background of a shell has them ignore the signal that ends some commands.
+        let mut etcdctl = Command::new("env");
+        etcdctl.arg("--default-signal=INT").arg(etcd_program("etcdctl")?);
         etcdctl.arg("--endpoints").arg(&self.endpoint).args(words).env_clear().env("PATH", "/usr/bin:/bin");
         etcdctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         Ok(etcdctl.spawn()?)
