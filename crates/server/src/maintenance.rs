@@ -50,14 +50,17 @@ impl Handle {
             let member = if member.0 == 0 { String::new() } else { format!("memberID:{} ", member.0) };
             errors.push(format!("{member}alarm:{name} "));
         }
+        // In this order: what is applied is committed.
+        let applied = member.board.applied();
+        let commit = member.board.commit();
         let status = StatusResponse {
             header: None,
             version: member.identity.version.to_owned(),
             db_size: size.file_bytes.max(in_use) as i64,
             leader: leader.map_or(0, |leader| leader.0),
-            raft_index: member.board.commit().0,
+            raft_index: commit.0,
             raft_term: member.board.term().0,
-            raft_applied_index: member.board.applied().0,
+            raft_applied_index: applied.0,
             errors,
             db_size_in_use: in_use as i64,
             is_learner: self.is_learner(),

@@ -110,6 +110,11 @@ impl Board {
         self.is_leader.load(Ordering::Relaxed)
     }
 
+    /// Entries up to `index` are committed: said before they are applied, while the status follows.
+    pub(crate) fn set_commit(&self, index: Index) {
+        self.commit.store(index.0, Ordering::Release);
+    }
+
     pub(crate) fn commit(&self) -> Index {
         Index(self.commit.load(Ordering::Acquire))
     }

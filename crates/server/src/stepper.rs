@@ -230,7 +230,13 @@ impl Turn {
                 Effect::Persist { number, entries, hard_state } => {
                     self.around.wal.send(ToWal::Persist { number, entries, hard_state });
                 }
-                Effect::Apply(entries) => self.around.apply.send(ToApply::Entries(entries)),
+                Effect::Apply(entries) => {
+                    // Nobody sees an entry applied that the status does not have as committed.
+                    if let Some(last) = entries.last() {
+                        self.around.board.set_commit(last.index);
+                    }
+                    self.around.apply.send(ToApply::Entries(entries));
+                }
                 Effect::ReadReady { context, index } => {
                     self.around.apply.send(ToApply::Reads { index, addresses: self.rounds.end(context) });
                 }
@@ -421,6 +427,7 @@ pub(crate) mod tests {
             parts.apply.take_all(&mut items, None);
             for item in items.drain(..) {
                 let ToApply::Entries(entries) = item else { continue };
+                assert!(entries.iter().all(|entry| entry.index <= parts.board.commit()), "applied before committed");
                 for entry in entries.iter().filter(|entry| !entry.data.is_empty()) {
                     let id = u64::from_be_bytes(entry.data[..].try_into().unwrap());
                     applied[(id / EACH) as usize].push(id);

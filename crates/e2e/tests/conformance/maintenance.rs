@@ -36,11 +36,14 @@ async fn newer_fields_are_set(target: Target) -> Result<()> {
 
 async fn every_write_moves_the_raft_index(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
-    let before = member.status(StatusRequest {}).await?.raft_applied_index;
-    for _ in 0..10 {
+    let before = member.status(StatusRequest {}).await?.raft_index;
+    for count in 1..=200 {
         member.put(put("a", "1")).await?;
+        let status = member.status(StatusRequest {}).await?;
+        assert_eq!(status.raft_index, before + count);
+        assert!(status.raft_applied_index <= status.raft_index);
     }
-    assert_eq!(member.status(StatusRequest {}).await?.raft_applied_index, before + 10);
+    assert_eq!(member.status(StatusRequest {}).await?.raft_applied_index, before + 200);
     Ok(())
 }
 
