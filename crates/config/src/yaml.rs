@@ -3,12 +3,16 @@
 //! Built from the parser's flat events, with bounds on depth and on nodes (aliases counted as what they stand for), so
 //! that a hostile file costs an error and nothing else.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 const DEPTH_MAX: usize = 16;
 const NODES_MAX: usize = 10_000;
+/// So many tabs are put up with: the text is read anew for each.
+const TABS_AFTER_KEYS_MAX: usize = 500;
+const TAB_AFTER_KEY: &str = "':' must be followed by a valid YAML whitespace";
 
 /// Where something stands; both count from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +52,49 @@ pub(crate) struct YamlError {
 
 /// The first document of `text`; `None` if there is none.
 pub(crate) fn parse(text: &str) -> Result<Option<Node>, YamlError> {
+    if let Some(place) = leading_tab(text) {
+        return Err(YamlError { place, what: "a tab where only spaces may stand".to_string() });
+    }
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..TABS_AFTER_KEYS_MAX {
+        match parse_plain(&text) {
+            Err(error) if error.what == TAB_AFTER_KEY => match without_tabs_before(&text, error.place) {
+                Some(better) => text = Cow::Owned(better),
+                None => return Err(error),
+            },
+            result => return result,
+        }
+    }
+    parse_plain(&text)
+}
+
+/// The first tab in front of what the text begins with. The parser would take it for indentation, and the next line for
+/// the end of the document.
+fn leading_tab(text: &str) -> Option<Place> {
+    for (above, line) in text.lines().enumerate() {
+        let content = line.trim_start_matches([' ', '\t']);
+        if let Some(tab) = line[..line.len() - content.len()].find('\t') {
+            return Some(Place { line: above + 1, column: tab + 1 });
+        }
+        if !(content.is_empty() || content.starts_with(['#', '%']) || line.trim_end() == "---") {
+            return None;
+        }
+    }
+    None
+}
+
+/// YAML lets a tab stand between a key and its value; the parser does not.
+fn without_tabs_before(text: &str, place: Place) -> Option<String> {
+    let line_start: usize = text.split_inclusive('\n').take(place.line - 1).map(str::len).sum();
+    let value = line_start + text[line_start..].char_indices().nth(place.column - 1)?.0;
+    let key = text[..value].trim_end_matches([' ', '\t']);
+    if !text[key.len()..value].contains('\t') {
+        return None;
+    }
+    Some(format!("{key}{:width$}{}", "", &text[value..], width = value - key.len()))
+}
+
+fn parse_plain(text: &str) -> Result<Option<Node>, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|e| fault(text, &e))?;
@@ -238,6 +285,26 @@ mod tests {
         assert_eq!(line("name: a\n\n  # why\n  \tdata-dir: b\n"), 4);
         assert_eq!(line("name: a\ndata-dir:\n\tx: b\n"), 3);
         assert_eq!(line("name: a\n\n  b: a\n"), 3);
+    }
+
+    #[test]
+    fn a_tab_may_stand_between_key_and_value() {
+        assert_eq!(read("a:\t1\nb: \t 2\nc:\t\t\"3\"\n"), r#"{a="1" b="2" c="3"}"#);
+        assert_eq!(read("{a:\t1, b:\tx}"), r#"{a="1" b="x"}"#);
+        assert_eq!(read("# \u{e9}\n\u{e9}:\tx\n"), "{\u{e9}=\"x\"}");
+        assert!(parse("a: b:\tc\n").is_err());
+        assert!(parse(&"a:\tb\n".repeat(TABS_AFTER_KEYS_MAX + 1)).is_err());
+        let root = parse("a:\t1\nb:\t[\n").unwrap_err();
+        assert_eq!(root.place.line, 3);
+    }
+
+    #[test]
+    fn a_tab_may_not_stand_first() {
+        let place = |text: &str| parse(text).unwrap_err().place;
+        assert_eq!(place("\ta: 1\nb: 2\n"), Place { line: 1, column: 1 });
+        assert_eq!(place("# why\n\n---\n  \ta: 1\n"), Place { line: 4, column: 3 });
+        assert_eq!(place("\t\na: 1\n"), Place { line: 1, column: 1 });
+        assert_eq!(read("a: 1\n\t\nb: 2\n"), r#"{a="1" b="2"}"#);
     }
 
     #[test]

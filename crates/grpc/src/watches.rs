@@ -12,11 +12,11 @@ use std::task::{Context, Poll, Waker};
 
 use env::{Clock, Monotonic};
 use mvcc::{EventLimits, MvccError, View};
+use server::{Handle, LargeReads};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 use watch::{
-    CreateRequest, Event, EventLog, History, HistoryError, HistoryLoad, Hub, HubOptions, Message, Next, RevisionEvents,
-    StreamId,
+    CreateRequest, Event, History, HistoryError, HistoryLoad, Hub, HubOptions, Message, Next, RevisionEvents, StreamId,
 };
 
 /// The watch streams of one worker.
@@ -27,20 +27,22 @@ pub(crate) struct Watches {
     /// Told when the hub's next tick may have moved.
     tick_moved: Notify,
     view: View,
+    large_reads: LargeReads,
     clock: Arc<dyn Clock>,
 }
 
 impl Watches {
     /// Sets up the hub and spawns its driver on the worker's `LocalSet`.
-    pub(crate) fn start(log: Arc<EventLog>, view: View, clock: Arc<dyn Clock>, options: HubOptions) -> Rc<Watches> {
+    pub(crate) fn start(handle: &Handle, clock: Arc<dyn Clock>, options: HubOptions) -> Rc<Watches> {
         let published = Arc::new(Notify::new());
         let bell = published.clone();
-        let hub = Hub::new(log, options, move || bell.notify_one());
+        let hub = Hub::new(handle.event_log().clone(), options, move || bell.notify_one());
         let watches = Rc::new(Watches {
             hub: RefCell::new(hub),
             waiting: RefCell::default(),
             tick_moved: Notify::new(),
-            view,
+            view: handle.view().clone(),
+            large_reads: handle.large_reads().clone(),
             clock,
         });
         tokio::task::spawn_local(drive(Rc::downgrade(&watches), published));
@@ -72,10 +74,10 @@ impl Watches {
     }
 
     fn start_load(self: &Rc<Self>, load: HistoryLoad) {
-        let (watches, view) = (Rc::downgrade(self), self.view.clone());
+        let (watches, view, large_reads) = (Rc::downgrade(self), self.view.clone(), self.large_reads.clone());
         tokio::task::spawn_local(async move {
             let ticket = load.ticket;
-            let loaded = tokio::task::spawn_blocking(move || read_history(&view, &load)).await;
+            let loaded = large_reads.run(move || read_history(&view, &load)).await;
             let loaded = loaded.unwrap_or_else(|error| Err(HistoryError::Failed(error.to_string())));
             if let Some(watches) = watches.upgrade() {
                 watches.with_hub(|hub| hub.history_loaded(ticket, loaded));

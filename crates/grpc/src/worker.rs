@@ -82,7 +82,7 @@ impl Worker {
             ..HubOptions::default()
         };
         let header = HeaderWriter::new(identity.cluster_id, identity.member_id);
-        let watches = Watches::start(handle.event_log().clone(), handle.view().clone(), clock, options);
+        let watches = Watches::start(&handle, clock, options);
         let leadership = Leadership::start(handle.status_changes(), limits.election_timeout);
         Worker(Rc::new(Inner {
             handle,

@@ -17,6 +17,7 @@ use types::{MemberId, Term};
 use watch::EventLog;
 
 use crate::error::Error;
+use crate::large_reads::LargeReads;
 use crate::mailbox::Desk;
 use crate::member::Inner;
 use crate::request_id::encode;
@@ -97,6 +98,11 @@ impl Handle {
     /// Terms, leaders and roles as they change.
     pub fn status_changes(&self) -> tokio::sync::watch::Receiver<consensus::Status> {
         self.0.member.status.clone()
+    }
+
+    /// Where reads run that would keep the worker waiting.
+    pub fn large_reads(&self) -> &LargeReads {
+        &self.0.member.large_reads
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -17,7 +17,9 @@ pub(crate) const RANGE_KEYS_MAX: usize = 4096;
 /// The same for a transaction, which is encoded in one go. Its operations on single keys alone do not make it large.
 pub(crate) const TXN_KEYS_MAX: usize = 256;
 
-pub(crate) struct LargeReads {
+/// The places for large reads on this member.
+#[derive(Clone)]
+pub struct LargeReads {
     places: Arc<Semaphore>,
 }
 
@@ -30,7 +32,7 @@ impl LargeReads {
     ///
     /// # Errors
     /// [`Error::Internal`] if it panicked.
-    pub(crate) async fn run<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    pub async fn run<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
         blocking(move || {
             // Kept until the work is done, also if nobody waits for it any more.

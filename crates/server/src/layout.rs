@@ -85,11 +85,13 @@ impl Place {
         disk.list(&self.path).unwrap_or_default().iter().any(|entry| entry.name == LOCK_FILE)
     }
 
-    /// Whether etcd's own data lies in the directory, as a whole or the log alone.
+    /// Whether etcd's own data lies in the directory: all of it, what etcd keeps in `member/`, or the log alone.
     pub(crate) fn holds_etcd_data(&self, disk: &dyn Disk) -> bool {
         let names = |dir: &Path| disk.list(dir).unwrap_or_default();
-        let whole = ["member/snap", "member/wal"].iter().any(|dir| !names(&self.path.join(dir)).is_empty());
-        whole || names(&self.path).iter().any(|entry| is_etcd_log(&entry.name))
+        let has_log = |dir: &Path| names(dir).iter().any(|entry| is_etcd_log(&entry.name));
+        let has_state = |dir: &Path| names(dir).iter().any(|entry| entry.name == "db");
+        let is_all = ["member/snap", "member/wal"].iter().any(|dir| !names(&self.path.join(dir)).is_empty());
+        is_all || has_log(&self.path) || has_log(&self.path.join("wal")) || has_state(&self.path.join("snap"))
     }
 }
 

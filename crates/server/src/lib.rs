@@ -43,6 +43,7 @@ pub use apply_thread::to_consensus;
 pub use boot::{Core, StartError, boot, holds_data};
 pub use error::Error;
 pub use handle::Handle;
+pub use large_reads::LargeReads;
 pub use layout::{LOCK_FILE, Layout};
 pub use leases::KeepAlive;
 pub use machine::{ApplyError, Body, RangeBody, Reply, RequestError};

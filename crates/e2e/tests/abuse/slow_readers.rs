@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use api::etcdserverpb::{LeaseKeepAliveRequest, RangeResponse};
+use api::etcdserverpb::{LeaseKeepAliveRequest, RangeResponse, WatchCreateRequest};
+use bytes::Bytes;
 use e2e::request::{everything, get, lease, op_put, put, txn, watch, watch_cancel, watch_create};
 use e2e::{
     Ground, Member, Process, Target, Watch, chosen, holds_within, on_both_targets, revision, run, run_unlimited,
@@ -58,7 +59,38 @@ async fn a_watcher_that_does_not_read_gets_it_all_later(target: Target) -> Resul
     Ok(())
 }
 
-on_both_targets!(a_watcher_that_does_not_read_gets_it_all_later);
+/// Those that come back after an interruption want the same history at the same time.
+async fn watchers_of_the_past_come_all_at_once(target: Target) -> Result<()> {
+    const STREAMS: usize = 200;
+    let mut member = Member::start(target).await?;
+    let keys: Vec<_> = (0..1000).map(|number| Bytes::from(format!("key{number:04}"))).collect();
+    for some in keys.chunks(100) {
+        member.txn(txn(some.iter().map(|key| op_put(key.clone(), "1")).collect::<Vec<_>>())).await?;
+    }
+    let id = member.process().id();
+    let threads_before = threads(id)?;
+    let client = member.connect().await?;
+    let past = WatchCreateRequest { range_end: "l".into(), start_revision: 2, ..watch("key") };
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(Watch::open(&client).await?);
+    }
+    for stream in &mut streams {
+        stream.send(&watch_create(past.clone()))?;
+    }
+    for stream in &mut streams {
+        ensure!(stream.next().await?.created);
+        let seen = stream.events(keys.len()).await?;
+        let changed = seen.into_iter().filter_map(|event| Some(event.kv?.key));
+        ensure!(changed.eq(keys.iter().cloned()));
+    }
+    // Four read at a time. Their threads are still there, and some that followed one before it was quite done.
+    let more = threads(id)?.saturating_sub(threads_before);
+    ensure!(target == Target::Etcd || more <= 16, "{more} threads more");
+    Ok(())
+}
+
+on_both_targets!(a_watcher_that_does_not_read_gets_it_all_later, watchers_of_the_past_come_all_at_once);
 
 /// A member with `keys` keys of `value_len` bytes.
 async fn filled(keys: usize, value_len: usize) -> Result<(Ground, Process, Client)> {

@@ -12,6 +12,9 @@ use testkit::grpc::Client;
 
 use crate::tree;
 
+/// Requests may take 105 s: those of tens of megabytes are slow where many tests share a processor.
+const PATIENT: &str = "--election-timeout=50000";
+
 async fn stop(mut process: e2e::Process) -> Result<()> {
     process.signal(Signal::TERM)?;
     process.wait(std::time::Duration::from_secs(10)).await?;
@@ -124,7 +127,7 @@ fn a_state_that_is_missing_is_made_from_the_whole_log() {
 fn a_state_that_is_missing_cannot_be_made_from_the_end_of_the_log() {
     run(Target::Quorate, |_| async {
         let ground = Ground::new()?;
-        let flags = ["--snapshot-catchup-entries=1", "--max-request-bytes=60000000"];
+        let flags = ["--snapshot-catchup-entries=1", "--max-request-bytes=60000000", PATIENT];
         let (process, client) = ground.serve(&[], &flags).await?;
         let log = ground.data_dir().join("wal");
         let first = log.join("0000000000000001.wal");
@@ -195,7 +198,7 @@ fn requests_may_be_larger_than_a_segment_of_the_log() {
         let (process, client) = ground.serve(&[], &[]).await?;
         client.put(put("small", "1")).await?;
         stop(process).await?;
-        let (mut process, client) = ground.serve(&[], &["--max-request-bytes=104857600"]).await?;
+        let (mut process, client) = ground.serve(&[], &["--max-request-bytes=104857600", PATIENT]).await?;
         client.put(put("large", &large)).await?;
         process.kill()?;
         let (_process, client) = ground.serve(&[], &[]).await?;

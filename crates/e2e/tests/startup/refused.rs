@@ -134,7 +134,8 @@ fn data_of_etcd_itself() {
         etcd.stop().await?;
 
         let before = tree::contents(&data)?;
-        for (flag, path) in [("--data-dir", data.clone()), ("--wal-dir", data.join("member/wal"))] {
+        let member = data.join("member");
+        for (flag, path) in [("--data-dir", &data), ("--data-dir", &member), ("--wal-dir", &member.join("wal"))] {
             let said = reason(&ground, &[], &[&format!("{flag}={}", path.display())], 1).await?;
             let path = path.display().to_string();
             require_contains(&said, &[flag, &path, "holds data of etcd itself", "quorateutl migrate"])?;
