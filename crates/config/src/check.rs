@@ -11,7 +11,7 @@ use crate::problem::{Notice, Problem};
 use crate::table;
 use crate::url;
 use crate::written::{Value, Written};
-use crate::yaml::{self, Content, Node};
+use crate::yaml::{self, Content, Document, Node};
 
 /// Bounds on what a member will hold in one piece; etcd has none.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 30;
@@ -73,7 +73,7 @@ fn logging(written: &mut Written) {
         if outputs.len() != 1 || files != 1 {
             let error = "--log-outputs requires a single file path when --log-rotate-config-json is defined";
             written.wrong("enable-log-rotation", error, "");
-        } else if !matches!(rules, Ok(Some(Node { content: Content::Map(_), .. }))) {
+        } else if !matches!(rules, Ok(Document { root: Some(Node { content: Content::Map(_), .. }), unread: None })) {
             let error = "improperly formatted log rotation config: not a JSON object";
             written.wrong("log-rotation-config-json", error, "");
         }

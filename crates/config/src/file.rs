@@ -5,7 +5,7 @@ use crate::help;
 use crate::problem::{Notice, Problem};
 use crate::table;
 use crate::written::{Given, Origin, Value, Written};
-use crate::yaml::{self, Content, Entry, Node, Place};
+use crate::yaml::{self, Content, Document, Entry, Node, Place};
 
 const SIZE_MAX_BYTES: usize = 1 << 20;
 
@@ -23,12 +23,19 @@ pub(crate) fn read(path: &str, bytes: &[u8], written: &mut Written) {
         return written.problems.push(Problem::new(format!("{path} is no settings file: it is not UTF-8 text")));
     };
     let mut reader = Reader { path, written };
-    match yaml::parse(text) {
-        Ok(None) => {}
-        Ok(Some(Node { content: Content::Null, .. })) => {}
-        Ok(Some(Node { content: Content::Map(entries), .. })) => reader.map("", entries),
-        Ok(Some(node)) => reader.fault(node.place, "the file must hold `key: value` lines"),
-        Err(error) => reader.fault(error.place, &format!("this is neither YAML nor JSON: {}", error.what)),
+    let document = yaml::parse(text).unwrap_or_else(|error| {
+        reader.fault(error.place, &format!("this is neither YAML nor JSON: {}", error.what));
+        Document::default()
+    });
+    if let Some(place) = document.unread {
+        let setting = format!("what follows {}", reader.at(place));
+        let what = "only the first document of the file is read; this has no effect".to_string();
+        reader.written.notices.push(Notice::Setting { setting, what });
+    }
+    match document.root {
+        None | Some(Node { content: Content::Null, .. }) => {}
+        Some(Node { content: Content::Map(entries), .. }) => reader.map("", entries),
+        Some(node) => reader.fault(node.place, "the file must hold `key: value` lines"),
     }
 }
 

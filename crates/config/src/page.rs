@@ -20,7 +20,8 @@ Every setting can be given in three ways, with etcd's rules:
 | file | `data-dir: /x`, YAML or JSON, named by `--config-file` or `ETCD_CONFIG_FILE`; all flags and other variables are then ignored, and the log says which |
 
 Durations are Go's (`10ms`, `5s`, `1h30m`); in the file a bare number is nanoseconds, as with etcd. Text in the file may
-be written as a number and the other way round; a key that is unknown or stands twice is ignored with a warning.
+be written as a number and the other way round; a key that is unknown or stands twice,
+and what follows the first document, is ignored with a warning.
 
 `works`: it does what it does in etcd. `refused`: the server does not start if it is set to anything but the default,
 because what it asks for is not there. `no effect`: it is accepted, with a warning that says why it does nothing here.

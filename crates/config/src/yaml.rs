@@ -43,6 +43,15 @@ pub(crate) struct Entry {
     pub value: Node,
 }
 
+/// What a text says.
+#[derive(Debug, Default)]
+pub(crate) struct Document {
+    /// `None` if there is nothing.
+    pub root: Option<Node>,
+    /// Where the text goes on after its first document, which is all that is read.
+    pub unread: Option<Place>,
+}
+
 /// The text is no YAML, or more of it than a settings file can need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct YamlError {
@@ -50,8 +59,8 @@ pub(crate) struct YamlError {
     pub what: String,
 }
 
-/// The first document of `text`; `None` if there is none.
-pub(crate) fn parse(text: &str) -> Result<Option<Node>, YamlError> {
+/// Reads the first document of `text`.
+pub(crate) fn parse(text: &str) -> Result<Document, YamlError> {
     if let Some(place) = leading_tab(text) {
         return Err(YamlError { place, what: "a tab where only spaces may stand".to_string() });
     }
@@ -94,9 +103,10 @@ fn without_tabs_before(text: &str, place: Place) -> Option<String> {
     Some(format!("{key}{:width$}{}", "", &text[value..], width = value - key.len()))
 }
 
-fn parse_plain(text: &str) -> Result<Option<Node>, YamlError> {
+fn parse_plain(text: &str) -> Result<Document, YamlError> {
     let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
+    let mut events = Parser::new_from_str(text);
+    for event in events.by_ref() {
         let (event, span) = event.map_err(|e| fault(text, &e))?;
         let place = place(&span.start);
         match event {
@@ -115,7 +125,12 @@ fn parse_plain(text: &str) -> Result<Option<Node>, YamlError> {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
         }
     }
-    Ok(builder.root)
+    let unread = match events.next() {
+        None | Some(Ok((Event::StreamEnd, _))) => None,
+        Some(Ok((_, span))) => Some(place(&span.start)),
+        Some(Err(error)) => Some(place(error.marker())),
+    };
+    Ok(Document { root: builder.root, unread })
 }
 
 /// An error of the parser, at its place. Of a tab among the spaces in front of a line that could go on with what stands
@@ -254,7 +269,7 @@ mod tests {
     }
 
     fn read(text: &str) -> String {
-        parse(text).unwrap().as_ref().map(show).unwrap_or_default()
+        parse(text).unwrap().root.as_ref().map(show).unwrap_or_default()
     }
 
     #[test]
@@ -270,7 +285,7 @@ mod tests {
 
     #[test]
     fn parts_know_their_places() {
-        let root = parse("a: 1\nlong:\n  b: 2\n").unwrap().unwrap();
+        let root = parse("a: 1\nlong:\n  b: 2\n").unwrap().root.unwrap();
         let Content::Map(map) = root.content else { panic!("a map") };
         assert_eq!(map[1].place, Place { line: 2, column: 1 });
         let Content::Map(inner) = &map[1].value.content else { panic!("a map") };
@@ -288,14 +303,23 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_the_first_document_is_known_and_not_read() {
+        let unread = |text: &str| parse(text).unwrap().unread.map(|place| place.line);
+        assert_eq!(unread("a: 1\n---\nb: 2\n"), Some(2));
+        assert_eq!(unread("  a: 1\nb: 2\n"), Some(2));
+        for whole in ["", "---\n", "a: 1\n...\n# end\n", "---\na: 1\n\n", "{a: 1}"] {
+            assert_eq!(unread(whole), None, "{whole:?}");
+        }
+    }
+
+    #[test]
     fn a_tab_may_stand_between_key_and_value() {
         assert_eq!(read("a:\t1\nb: \t 2\nc:\t\t\"3\"\n"), r#"{a="1" b="2" c="3"}"#);
         assert_eq!(read("{a:\t1, b:\tx}"), r#"{a="1" b="x"}"#);
         assert_eq!(read("# \u{e9}\n\u{e9}:\tx\n"), "{\u{e9}=\"x\"}");
         assert!(parse("a: b:\tc\n").is_err());
         assert!(parse(&"a:\tb\n".repeat(TABS_AFTER_KEYS_MAX + 1)).is_err());
-        let root = parse("a:\t1\nb:\t[\n").unwrap_err();
-        assert_eq!(root.place.line, 3);
+        assert_eq!(parse("a:\t1\nb:\t[\n").unwrap_err().place.line, 3);
     }
 
     #[test]

@@ -585,6 +585,10 @@ fn odd_keys_in_the_file_are_told_and_passed_over() {
             "raft-read-timeout: 1",
             "raft-read-timeout in etcd.yml:1:1: unknown key, ignored: this can be set on the command line and in the environment only",
         ),
+        (
+            "  name: a\nlog-level: debug",
+            "what follows etcd.yml:2:1: only the first document of the file is read; this has no effect",
+        ),
         ("name: a\nname: b", "name in etcd.yml:2:1: the key stands twice; the one in line 1 has no effect"),
         (
             "grpc-keepalive-timeout: 20",
