@@ -6,11 +6,13 @@
 mod id;
 mod key_range;
 mod log_entry;
+mod message;
 mod record;
 mod revision;
 
 pub use id::{ClusterId, Index, LeaseId, MemberId, Term};
 pub use key_range::{KeyRange, RangeEnd};
 pub use log_entry::{EntryKind, HardState, LogEntry};
+pub use message::{Message, MessageKind, SnapshotMeta};
 pub use record::{Record, RecordMeta, put_varint, varint_len};
 pub use revision::{ParseRevisionError, Revision, RowKey};
