@@ -1,17 +1,22 @@
 //! The driver: raft-rs between events and effects.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use env::Rng;
-use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
-use types::{EntryKind, HardState, Index, LogEntry, MemberId, Term};
+use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, MessageType};
+use raft::{Config, GetEntriesContext, RawNode, SnapshotStatus, StateRole};
+use types::{HardState, Index, LogEntry, MemberId, Message, MessageKind, Term};
 
-use crate::effect::{Effect, Role, Status, VoterChange};
+use crate::effect::{Effect, Progress, Role, Status, VoterChange};
 use crate::election_timeout::ElectionTimeout;
+use crate::guard::{self, Standing, Verdict};
+use crate::held::Held;
 use crate::log_store::LogStore;
 use crate::logger::logger;
+use crate::raft_form::{
+    from_conf_state, from_entry, from_hard_state, from_message, from_snapshot, to_conf_state, to_entry, to_message,
+};
 
 /// How one member takes part.
 #[derive(Clone, Debug)]
@@ -35,8 +40,11 @@ pub struct Restored {
     pub learners: Vec<MemberId>,
     /// The newest entry whose effects the state already holds, and its term.
     pub applied: (Index, Term),
-    /// The entry before `entries`, and its term.
-    pub before_first: (Index, Term),
+    /// Where terms begin in the part of the log that is on disk before `entries`, ascending: the first one is that of an
+    /// entry after which all can be read back. The entry before `entries` must be covered.
+    pub terms: Vec<(Index, Term)>,
+    /// The index before the first of `entries`; at most `applied`.
+    pub before_first: Index,
     pub entries: Vec<LogEntry>,
 }
 
@@ -45,15 +53,20 @@ pub struct Restored {
 pub enum ConsensusError {
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),
+    #[error(
+        "the leader {leader} knows this member to have had the log up to {known}, but it ends at {last}: part of this \
+         member's data was lost; remove the member from the cluster, wipe its data and add it anew"
+    )]
+    LogLost { leader: MemberId, known: Index, last: Index },
 }
 
-/// A proposal that was not taken into the log.
+/// A proposal that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// Ask the leader; `MemberId(0)` if there is none.
-    #[error("not leader, the leader is {0}")]
-    NotLeader(MemberId),
-    /// Leadership is being handed over, or too much is waiting to be committed.
+    /// Nobody leads, or leadership is being handed over: try again when the status has changed.
+    #[error("no leader")]
+    NoLeader,
+    /// Too much is waiting to be committed.
     #[error("proposal dropped")]
     Dropped,
 }
@@ -64,12 +77,25 @@ pub struct Driver {
     timeout: ElectionTimeout,
     config: DriverConfig,
     status: Status,
-    /// Contexts of reads that raft was asked for and has not answered yet, in order.
-    reads: VecDeque<u64>,
-    /// Contexts of reads that wait for the leader's first commit of its term; raft would drop them until then.
+    /// Ticks since the start.
+    now: u64,
+    /// Contexts of reads that raft was asked for and has not answered yet, in order, and when it was asked.
+    reads: VecDeque<(u64, u64)>,
+    /// Contexts of reads that wait for a leader, or for its first commit; raft would drop them until then.
     early_reads: Vec<u64>,
+    /// The same for reads of other members.
+    early_reads_of_others: Vec<Message>,
     /// A hard state that differs from the one on disk only in its commit index: it is written with the next batch.
     lazy_hard_state: Option<HardState>,
+    /// Term and vote as they were last handed out for writing.
+    written_vote: (Term, MemberId),
+    held: Held,
+    /// Entries that are being read back, by the index of the first.
+    fetching: BTreeMap<u64, Vec<GetEntriesContext>>,
+    /// To be attached to the next answer to the leader.
+    report: Option<Bytes>,
+    /// What others have attached to theirs.
+    reports: Vec<(MemberId, Bytes)>,
 }
 
 /// Proposals that are not committed yet may hold this much; past it they are refused.
@@ -77,6 +103,8 @@ const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 const MESSAGE_BYTES_MAX: u64 = 512 << 10;
 const COMMITTED_BYTES_PER_ROUND_MAX: u64 = 16 << 20;
 const INFLIGHT_MESSAGES_MAX: usize = 512;
+/// Reads of other members that wait for this member's first commit as a leader; more are dropped, and asked again.
+const EARLY_READS_OF_OTHERS_MAX: usize = 1024;
 
 impl Driver {
     /// Continues from what was restored.
@@ -93,16 +121,26 @@ impl Driver {
             max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
             check_quorum: true,
             pre_vote: config.pre_vote,
+            batch_append: true,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_ROUND_MAX,
             ..Config::default()
         };
-        let store = LogStore::new(
-            to_raft_hard_state(&restored),
-            to_raft_conf_state(&restored),
-            (restored.before_first.0.0, restored.before_first.1.0),
-            restored.entries.into_iter().map(to_raft_entry).collect(),
+        let hard_state = hard_state(&restored);
+        let written_vote = (hard_state.term, hard_state.vote);
+        let mut store = LogStore::new(
+            raft::eraftpb::HardState {
+                term: hard_state.term.0,
+                vote: hard_state.vote.0,
+                commit: hard_state.commit.0,
+                ..Default::default()
+            },
+            to_conf_state(&restored.voters, &restored.learners),
+            restored.terms.iter().map(|(index, term)| (index.0, term.0)),
+            restored.before_first.0,
+            restored.entries.into_iter().map(to_entry).collect(),
         );
+        store.trim(restored.applied.0.0, config.kept_entries_max, config.kept_bytes_max);
         let mut node = RawNode::new(&raft_config, store, &logger())?;
         let timeout = ElectionTimeout::new(rng, &mut node);
         let mut driver = Driver {
@@ -110,9 +148,16 @@ impl Driver {
             timeout,
             config,
             status: Status::default(),
+            now: 0,
             reads: VecDeque::new(),
             early_reads: Vec::new(),
+            early_reads_of_others: Vec::new(),
             lazy_hard_state: None,
+            written_vote,
+            held: Held::default(),
+            fetching: BTreeMap::new(),
+            report: None,
+            reports: Vec::new(),
         };
         driver.status = driver.observe();
         Ok(driver)
@@ -120,16 +165,28 @@ impl Driver {
 
     /// One heartbeat unit of time has passed.
     pub fn tick(&mut self) {
-        self.node.tick();
+        self.now += 1;
+        if self.may_campaign() || self.node.raft.state == StateRole::Leader || !self.is_only_voter() {
+            self.node.tick();
+        }
         self.timeout.settle(&mut self.node);
     }
 
-    /// Starts an election now. A single voter need not wait for a timeout: there is nobody to disturb.
+    /// Starts an election now, if this member may vote and does not lead. A single voter need not wait for a timeout:
+    /// there is nobody to disturb.
     pub fn campaign(&mut self) {
+        if !self.may_campaign() {
+            return;
+        }
         if let Err(error) = self.node.campaign() {
             tracing::debug!(%error, "campaign refused");
         }
         self.timeout.settle(&mut self.node);
+    }
+
+    /// raft-rs takes for granted that the only voter, whom nobody can hold up, has its log on disk when it becomes leader.
+    fn may_campaign(&self) -> bool {
+        self.node.raft.promotable() && (!self.is_only_voter() || self.held.is_settled())
     }
 
     /// Whether this member is the only voter, so that [`Driver::campaign`] is sure to win.
@@ -138,16 +195,32 @@ impl Driver {
         voters.contains(self.config.id.0) && voters.ids().len() == 1
     }
 
-    /// Appends `data` as normal entries, all or none.
+    /// The connection to `leader` broke in a way that suggests it is gone. If this member follows it, it does so no
+    /// longer: it votes for others at once instead of after an election timeout, and the caller may let it
+    /// [`Driver::campaign`]. A leader that lives is followed again with its next message. Returns whether it was followed.
+    pub fn leader_is_gone(&mut self, leader: MemberId) -> bool {
+        let raft = &mut self.node.raft;
+        let was_followed = raft.state == StateRole::Follower && raft.leader_id == leader.0 && leader != MemberId(0);
+        if was_followed {
+            let term = raft.term;
+            raft.become_follower(term, 0);
+            self.timeout.settle(&mut self.node);
+        }
+        was_followed
+    }
+
+    /// Appends `data` as normal entries, all or none; a follower hands them on to the leader, and they may be lost on the
+    /// way.
     ///
     /// # Errors
-    /// [`ProposeError`]; then nothing was appended.
+    /// [`ProposeError`]; then nothing was appended or handed on.
     pub fn propose(&mut self, data: impl IntoIterator<Item = Bytes>) -> Result<(), ProposeError> {
         let entries = data.into_iter().map(|data| Entry { data, ..Entry::default() }).collect::<Vec<_>>();
         self.propose_entries(entries)
     }
 
-    /// Appends one change of the voters: `data` is an encoded `raftpb.ConfChange`.
+    /// Appends one change of the voters: `data` is an encoded `raftpb.ConfChange`. The leader puts an empty entry in its
+    /// place if an earlier change is not applied yet.
     ///
     /// # Errors
     /// [`ProposeError`]; then nothing was appended.
@@ -156,33 +229,137 @@ impl Driver {
         self.propose_entries(vec![entry])
     }
 
+    /// Whether there is a leader to propose to, who is not handing leadership over.
+    pub fn takes_proposals(&self) -> bool {
+        self.node.raft.leader_id != 0 && self.node.raft.lead_transferee.is_none()
+    }
+
     fn propose_entries(&mut self, entries: Vec<Entry>) -> Result<(), ProposeError> {
-        if self.node.raft.state != StateRole::Leader {
-            return Err(ProposeError::NotLeader(MemberId(self.node.raft.leader_id)));
+        if !self.takes_proposals() {
+            return Err(ProposeError::NoLeader);
         }
-        let mut message = Message::default();
+        let mut message = raft::eraftpb::Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.config.id.0;
         message.set_entries(entries.into());
         self.node.raft.step(message).map_err(|_| ProposeError::Dropped)
     }
 
+    /// Takes a message from another member. One that no sound member sends is dropped.
+    ///
+    /// # Errors
+    /// [`ConsensusError::LogLost`]: this member must not go on.
+    pub fn step(&mut self, message: Message) -> Result<(), ConsensusError> {
+        match guard::check(&message, &self.standing()) {
+            Verdict::Take => {}
+            Verdict::Drop(why) => {
+                tracing::debug!(from = %message.from, kind = ?message.kind, why, "message dropped");
+                return Ok(());
+            }
+            Verdict::LogLost => {
+                let last = self.last_index();
+                return Err(ConsensusError::LogLost { leader: message.from, known: message.commit, last });
+            }
+        }
+        if message.kind == MessageKind::AppendResponse && !message.context.is_empty() {
+            self.reports.push((message.from, message.context.clone()));
+        }
+        let leads = self.node.raft.state == StateRole::Leader;
+        if message.kind == MessageKind::ReadIndex && leads && !self.node.raft.commit_to_current_term() {
+            if self.early_reads_of_others.len() < EARLY_READS_OF_OTHERS_MAX {
+                self.early_reads_of_others.push(message);
+            }
+            return Ok(());
+        }
+        self.step_raft(message);
+        Ok(())
+    }
+
+    fn step_raft(&mut self, message: Message) {
+        let (from, kind) = (message.from, message.kind);
+        if let Err(error) = self.node.step(to_message(message)) {
+            tracing::debug!(%from, ?kind, %error, "message refused");
+        }
+        self.timeout.settle(&mut self.node);
+    }
+
+    fn standing(&self) -> Standing {
+        let raft = &self.node.raft;
+        let committed = raft.raft_log.committed;
+        Standing {
+            me: self.config.id,
+            term: Term(raft.term),
+            last: Index(raft.raft_log.last_index()),
+            committed: Index(committed),
+            committed_term: raft.raft_log.term(committed).ok().map(Term),
+        }
+    }
+
+    /// Messages to `member` were lost: it is sent to with care until it answers.
+    pub fn unreachable(&mut self, member: MemberId) {
+        self.node.report_unreachable(member.0);
+    }
+
+    /// The snapshot that was sent to `member` is there, or failed to get there.
+    pub fn snapshot_sent(&mut self, member: MemberId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(member.0, status);
+    }
+
+    /// Hands leadership over to `member`, within an election timeout or not at all; proposals wait meanwhile. Does
+    /// nothing at a member that does not lead.
+    pub fn transfer_leader(&mut self, member: MemberId) {
+        if self.node.raft.state == StateRole::Leader {
+            self.node.transfer_leader(member.0);
+        }
+    }
+
     /// Asks for a point in the log that every write acknowledged so far lies at or before. The answer is
-    /// [`Effect::ReadReady`] or [`Effect::ReadsDropped`] with `context`, which must never have been used before.
+    /// [`Effect::ReadReady`] or [`Effect::ReadsDropped`] with `context`, which no member may ever have used before.
+    /// While there is no leader, there is no answer.
     pub fn read_index(&mut self, context: u64) {
         self.early_reads.push(context);
     }
 
-    /// Everything up to the [`Effect::Persist`] of this number is on disk.
+    /// Everything up to the [`Effect::Persist`] or [`Effect::Restore`] of this number is on disk.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+        self.held.on_disk(number);
     }
 
     /// Everything up to `index` has been applied.
     pub fn applied(&mut self, index: Index) {
-        self.node.advance_apply_to(index.0);
+        let log = &self.node.raft.raft_log;
+        // The state may be ahead of what raft has been told is on disk, by a snapshot.
+        let known = index.0.min(log.committed).min(log.persisted).max(log.applied);
+        self.node.advance_apply_to(known);
         let (count, bytes) = (self.config.kept_entries_max, self.config.kept_bytes_max);
-        self.node.mut_store().trim(index.0, count, bytes);
+        self.node.mut_store().trim(known, count, bytes);
+    }
+
+    /// What [`Effect::Fetch`] asked for: entries from `from` on without a gap, none if the log has let go of them.
+    pub fn fetched(&mut self, from: Index, entries: Vec<LogEntry>) {
+        let Some(contexts) = self.fetching.remove(&from.0) else { return };
+        let store = self.node.mut_store();
+        if entries.is_empty() {
+            store.released_before(from.0 + 1);
+        } else {
+            store.hold_fetched(from.0, entries.into_iter().map(to_entry).collect());
+        }
+        for context in contexts {
+            self.node.on_entries_fetched(context);
+        }
+        self.node.mut_store().drop_fetched();
+    }
+
+    /// The log on disk holds nothing before `first` any more.
+    pub fn log_released(&mut self, first: Index) {
+        self.node.mut_store().released_before(first.0);
+    }
+
+    /// Attaches `report` to the next answer to the leader, who gets it as [`Effect::Report`]. It may be lost.
+    pub fn set_report(&mut self, report: Bytes) {
+        self.report = Some(report);
     }
 
     /// A change of the voters has been applied to the membership: now it holds for elections and commits too.
@@ -201,47 +378,88 @@ impl Driver {
         raft_change.set_change_type(kind);
         raft_change.node_id = member.0;
         let state = self.node.apply_conf_change(&raft_change)?;
+        self.node.mut_store().set_conf_state(state.clone());
         self.timeout.settle(&mut self.node);
-        // raft-rs keeps them in hash sets, whose order must not reach anybody.
-        let sorted = |mut ids: Vec<u64>| {
-            ids.sort_unstable();
-            ids.into_iter().map(MemberId).collect()
-        };
-        Ok((sorted(state.voters), sorted(state.learners)))
+        Ok(from_conf_state(&state))
     }
 
     /// Appends to `effects` everything that is to be done now.
     pub fn drain(&mut self, effects: &mut Vec<Effect>) {
-        self.ask_reads(effects);
+        self.ask_reads();
         while self.node.has_ready() {
-            let mut ready = self.node.ready();
-            for state in ready.take_read_states() {
-                self.answer_read(&state.request_ctx, Index(state.index), effects);
-            }
-            self.node.mut_store().append(ready.entries());
-            let must_sync = ready.must_sync();
-            let entries = ready.take_entries();
-            if let Some(hard_state) = ready.hs() {
-                self.lazy_hard_state = Some(from_raft_hard_state(hard_state));
-            }
-            let committed = ready.take_committed_entries();
-            let messages = ready.messages().len() + ready.persisted_messages().len();
-            if messages > 0 {
-                // A cluster of one has nobody to send to.
-                tracing::warn!(messages, "messages to other members dropped: there is no peer transport yet");
-            }
-            let number = ready.number();
-            self.node.advance_append_async(ready);
-            if must_sync {
-                let entries = entries.into_iter().map(from_raft_entry).collect();
-                effects.push(Effect::Persist { number, entries, hard_state: self.lazy_hard_state.take() });
-            }
-            if !committed.is_empty() {
-                effects.push(Effect::Apply(committed.into_iter().map(from_raft_entry).collect()));
-            }
+            self.take_ready(effects);
         }
         self.timeout.settle(&mut self.node);
+        let messages = self.held.take_ready();
+        if !messages.is_empty() {
+            // Before whatever else: an answer that waited for the disk, or a leader's messages, which need not wait.
+            effects.insert(0, Effect::Send(messages));
+        }
+        self.ask_for_entries(effects);
+        effects.extend(self.reports.drain(..).map(|(from, report)| Effect::Report { from, report }));
         self.note_status(effects);
+    }
+
+    fn take_ready(&mut self, effects: &mut Vec<Effect>) {
+        let mut ready = self.node.ready();
+        for state in ready.take_read_states() {
+            self.answer_read(&state.request_ctx, Index(state.index), effects);
+        }
+        let number = ready.number();
+        let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
+        if let Some(snapshot) = &snapshot {
+            let meta = snapshot.get_metadata();
+            self.node.mut_store().reset(meta.index, meta.term, meta.get_conf_state().clone());
+        }
+        self.node.mut_store().append(ready.entries());
+        let must_sync = ready.must_sync();
+        let entries = ready.take_entries().into_iter().map(from_entry).collect::<Vec<_>>();
+        if let Some(hard_state) = ready.hs() {
+            self.lazy_hard_state = Some(from_hard_state(hard_state));
+        }
+        let committed = ready.take_committed_entries();
+        let (at_once, when_safe) = (ready.take_messages(), ready.take_persisted_messages());
+        self.node.advance_append_async(ready);
+        if must_sync {
+            let hard_state = self.lazy_hard_state.take();
+            let vote = hard_state.map_or(self.written_vote, |state| (state.term, state.vote));
+            self.held.hand_out(number, vote != self.written_vote || snapshot.is_some());
+            self.written_vote = vote;
+            effects.push(match &snapshot {
+                Some(snapshot) => Effect::Restore { number, snapshot: from_snapshot(snapshot), entries, hard_state },
+                None => Effect::Persist { number, entries, hard_state },
+            });
+        }
+        self.held.send_at_once(at_once.into_iter().filter_map(from_message));
+        let mut when_safe = when_safe.into_iter().filter_map(from_message).collect::<Vec<_>>();
+        self.attach_report(&mut when_safe);
+        self.held.send_when_safe(when_safe);
+        if !committed.is_empty() {
+            effects.push(Effect::Apply(committed.into_iter().map(from_entry).collect()));
+        }
+    }
+
+    fn attach_report(&mut self, messages: &mut [Message]) {
+        let is_answer = |message: &&mut Message| message.kind == MessageKind::AppendResponse && !message.reject;
+        if self.report.is_some()
+            && let Some(answer) = messages.iter_mut().find(is_answer)
+        {
+            answer.context = self.report.take().unwrap_or_default();
+        }
+    }
+
+    fn ask_for_entries(&mut self, effects: &mut Vec<Effect>) {
+        for wanted in self.node.mut_store().take_wanted() {
+            let contexts = self.fetching.entry(wanted.low).or_default();
+            if contexts.is_empty() {
+                effects.push(Effect::Fetch {
+                    from: Index(wanted.low),
+                    to: Index(wanted.high),
+                    limit_bytes: wanted.limit_bytes,
+                });
+            }
+            contexts.push(wanted.context);
+        }
     }
 
     /// Where consensus stands.
@@ -254,34 +472,77 @@ impl Driver {
         Index(self.node.raft.raft_log.last_index())
     }
 
-    fn ask_reads(&mut self, effects: &mut Vec<Effect>) {
-        if self.early_reads.is_empty() {
-            return;
-        }
+    /// How far the other members are, by id; empty at a member that does not lead.
+    pub fn progress(&self) -> Vec<Progress> {
         let raft = &self.node.raft;
         if raft.state != StateRole::Leader {
-            effects.push(Effect::ReadsDropped(std::mem::take(&mut self.early_reads)));
-        } else if raft.commit_to_current_term() {
-            for context in self.early_reads.drain(..) {
-                self.node.read_index(context.to_be_bytes().to_vec());
-                self.reads.push_back(context);
-            }
+            return Vec::new();
+        }
+        let mut all = raft
+            .prs()
+            .iter()
+            .filter(|(id, _)| **id != self.config.id.0)
+            .map(|(&id, progress)| Progress {
+                member: MemberId(id),
+                matched: Index(progress.matched),
+                needs: Index(progress.matched.max(progress.pending_snapshot) + 1),
+                is_active: progress.recent_active,
+                is_learner: raft.prs().conf().learners().contains(&id),
+            })
+            .collect::<Vec<_>>();
+        all.sort_unstable_by_key(|progress| progress.member);
+        all
+    }
+
+    /// The voters, sorted.
+    pub fn voters(&self) -> Vec<MemberId> {
+        from_conf_state(&self.node.raft.prs().conf().to_conf_state()).0
+    }
+
+    fn ask_reads(&mut self) {
+        let raft = &self.node.raft;
+        let leads = raft.state == StateRole::Leader;
+        if !leads {
+            self.early_reads_of_others.clear();
+        }
+        if raft.leader_id == 0 || (leads && !raft.commit_to_current_term()) {
+            return;
+        }
+        for context in std::mem::take(&mut self.early_reads) {
+            self.node.read_index(context.to_be_bytes().to_vec());
+            self.reads.push_back((context, self.now));
+        }
+        for message in std::mem::take(&mut self.early_reads_of_others) {
+            self.step_raft(message);
         }
     }
 
     fn answer_read(&mut self, context: &[u8], index: Index, effects: &mut Vec<Effect>) {
         let Ok(context) = context.try_into().map(u64::from_be_bytes) else { return };
-        if let Some(at) = self.reads.iter().position(|&waiting| waiting == context) {
+        if let Some(at) = self.reads.iter().position(|&(waiting, _)| waiting == context) {
             self.reads.remove(at);
             effects.push(Effect::ReadReady { context, index });
         }
     }
 
+    /// Reads that were asked for before this many ticks have been lost on the way.
+    fn read_ticks_max(&self) -> u64 {
+        (self.config.election_ticks as u64 / 2).max(1)
+    }
+
     fn note_status(&mut self, effects: &mut Vec<Effect>) {
         let status = self.observe();
-        let reads_are_lost = status.role != Role::Leader || status.term != self.status.term;
-        if reads_are_lost && !self.reads.is_empty() {
-            effects.push(Effect::ReadsDropped(self.reads.drain(..).collect()));
+        let moved =
+            (status.role, status.term, status.leader) != (self.status.role, self.status.term, self.status.leader);
+        let overdue = self.now.checked_sub(self.read_ticks_max());
+        let mut dropped = Vec::new();
+        while let Some((context, _)) =
+            self.reads.pop_front_if(|(_, asked)| moved || overdue.is_some_and(|overdue| *asked <= overdue))
+        {
+            dropped.push(context);
+        }
+        if !dropped.is_empty() {
+            effects.push(Effect::ReadsDropped(dropped));
         }
         if status != self.status {
             self.status = status;
@@ -296,222 +557,29 @@ impl Driver {
             StateRole::Follower => Role::Follower,
             StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
         };
+        let leads_in_term = role == Role::Leader && raft.commit_to_current_term();
         Status {
             role,
             term: Term(raft.term),
             leader: MemberId(raft.leader_id),
             commit: Index(raft.raft_log.committed),
-            sole_voter: role == Role::Leader && self.is_only_voter() && raft.commit_to_current_term(),
+            leads_in_term,
+            sole_voter: leads_in_term && self.is_only_voter(),
+            transferee: MemberId(raft.lead_transferee.unwrap_or(0)),
         }
     }
 }
 
-fn to_raft_hard_state(restored: &Restored) -> raft::eraftpb::HardState {
-    // What was applied was committed, even if the hard state on disk does not say so yet.
-    let commit = restored.hard_state.commit.max(restored.applied.0);
-    raft::eraftpb::HardState {
-        term: restored.hard_state.term.0.max(restored.applied.1.0),
-        vote: restored.hard_state.vote.0,
-        commit: commit.0,
-        ..Default::default()
+/// What was applied was committed, even if the hard state on disk does not say so yet. A later term than the disk's came
+/// with a snapshot: nobody was voted for in it.
+fn hard_state(restored: &Restored) -> HardState {
+    let found = restored.hard_state;
+    let commit = found.commit.max(restored.applied.0);
+    if restored.applied.1 > found.term {
+        return HardState { term: restored.applied.1, vote: MemberId(0), commit };
     }
-}
-
-fn to_raft_conf_state(restored: &Restored) -> ConfState {
-    let ids = |members: &[MemberId]| members.iter().map(|member| member.0).collect();
-    ConfState { voters: ids(&restored.voters), learners: ids(&restored.learners), ..Default::default() }
-}
-
-fn to_raft_entry(entry: LogEntry) -> Entry {
-    let entry_type = match entry.kind {
-        EntryKind::Normal => EntryType::EntryNormal,
-        EntryKind::ConfChange => EntryType::EntryConfChange,
-        EntryKind::ConfChangeV2 => EntryType::EntryConfChangeV2,
-    };
-    Entry { entry_type, term: entry.term.0, index: entry.index.0, data: entry.data, ..Entry::default() }
-}
-
-fn from_raft_entry(entry: Entry) -> LogEntry {
-    let kind = match entry.entry_type {
-        EntryType::EntryNormal => EntryKind::Normal,
-        EntryType::EntryConfChange => EntryKind::ConfChange,
-        EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
-    };
-    LogEntry { term: Term(entry.term), index: Index(entry.index), kind, data: entry.data }
-}
-
-fn from_raft_hard_state(state: &raft::eraftpb::HardState) -> HardState {
-    HardState { term: Term(state.term), vote: MemberId(state.vote), commit: Index(state.commit) }
+    HardState { commit, ..found }
 }
 
 #[cfg(test)]
-mod tests {
-    use env::SystemRng;
-
-    use super::*;
-
-    const ME: MemberId = MemberId(7);
-
-    fn restored(voters: Vec<MemberId>) -> Restored {
-        Restored {
-            hard_state: HardState::default(),
-            voters,
-            learners: vec![],
-            applied: (Index(0), Term(0)),
-            before_first: (Index(0), Term(0)),
-            entries: vec![],
-        }
-    }
-
-    fn driver(restored: Restored) -> Driver {
-        let config = DriverConfig {
-            id: ME,
-            heartbeat_ticks: 1,
-            election_ticks: 10,
-            pre_vote: true,
-            kept_entries_max: 100,
-            kept_bytes_max: 1 << 20,
-        };
-        Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap()
-    }
-
-    /// Carries effects out as a perfect disk and machine would; returns the data applied, in order.
-    fn run(driver: &mut Driver, seen: &mut Vec<Effect>) -> Vec<Bytes> {
-        let mut applied = vec![];
-        loop {
-            let mut effects = vec![];
-            driver.drain(&mut effects);
-            if effects.is_empty() {
-                return applied;
-            }
-            for effect in effects {
-                match &effect {
-                    Effect::Persist { number, .. } => driver.persisted(*number),
-                    Effect::Apply(entries) => {
-                        applied.extend(entries.iter().map(|entry| entry.data.clone()));
-                        driver.applied(entries.last().unwrap().index);
-                    }
-                    _ => {}
-                }
-                seen.push(effect);
-            }
-        }
-    }
-
-    fn leader() -> Driver {
-        let mut driver = driver(restored(vec![ME]));
-        driver.campaign();
-        run(&mut driver, &mut vec![]);
-        driver
-    }
-
-    #[test]
-    fn a_single_voter_leads_once_it_has_committed_in_its_term() {
-        let driver = leader();
-        let status = driver.status();
-        assert_eq!((status.role, status.leader, status.sole_voter), (Role::Leader, ME, true));
-    }
-
-    #[test]
-    fn nothing_is_applied_before_it_is_persisted() {
-        let mut driver = leader();
-        driver.propose([Bytes::from_static(b"a")]).unwrap();
-        let mut effects = vec![];
-        driver.drain(&mut effects);
-        assert!(matches!(&effects[..], [Effect::Persist { entries, .. }] if entries.len() == 1), "{effects:?}");
-        let Effect::Persist { number, .. } = effects[0] else { unreachable!() };
-        driver.persisted(number);
-        effects.clear();
-        driver.drain(&mut effects);
-        assert!(matches!(&effects[0], Effect::Apply(entries) if entries[0].data == "a"), "{effects:?}");
-    }
-
-    #[test]
-    fn proposals_are_applied_in_order_across_batches() {
-        let mut driver = leader();
-        driver.propose(["a", "b"].map(|data| Bytes::from_static(data.as_bytes()))).unwrap();
-        driver.propose([Bytes::from_static(b"c")]).unwrap();
-        assert_eq!(run(&mut driver, &mut vec![]), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn a_read_waits_for_the_first_commit_of_the_term() {
-        let mut driver = driver(restored(vec![ME]));
-        driver.campaign();
-        driver.read_index(1);
-        let mut effects = vec![];
-        driver.drain(&mut effects);
-        assert!(!effects.iter().any(|effect| matches!(effect, Effect::ReadReady { .. })));
-        let mut seen = effects;
-        for number in seen.iter().filter_map(|effect| match effect {
-            Effect::Persist { number, .. } => Some(*number),
-            _ => None,
-        }) {
-            driver.persisted(number);
-        }
-        run(&mut driver, &mut seen);
-        run(&mut driver, &mut seen);
-        assert!(
-            seen.iter().any(|effect| matches!(effect, Effect::ReadReady { context: 1, index: Index(1) })),
-            "{seen:?}"
-        );
-    }
-
-    #[test]
-    fn a_follower_refuses_proposals_and_drops_reads() {
-        let mut driver = driver(restored(vec![ME, MemberId(8)]));
-        assert_eq!(driver.propose([Bytes::new()]), Err(ProposeError::NotLeader(MemberId(0))));
-        driver.read_index(9);
-        let mut effects = vec![];
-        driver.drain(&mut effects);
-        assert!(matches!(&effects[..], [Effect::ReadsDropped(reads)] if reads == &[9]), "{effects:?}");
-    }
-
-    #[test]
-    fn a_restart_continues_the_log_and_applies_only_what_is_new() {
-        let entry = |index: u64, data: &'static str| LogEntry {
-            term: Term(2),
-            index: Index(index),
-            kind: EntryKind::Normal,
-            data: Bytes::from_static(data.as_bytes()),
-        };
-        let mut driver = driver(Restored {
-            hard_state: HardState { term: Term(2), vote: ME, commit: Index(4) },
-            applied: (Index(5), Term(2)),
-            before_first: (Index(3), Term(2)),
-            entries: vec![entry(4, "old"), entry(5, "old"), entry(6, "new")],
-            ..restored(vec![ME])
-        });
-        driver.campaign();
-        assert_eq!(run(&mut driver, &mut vec![]), ["new", ""]);
-        assert_eq!(driver.status().term, Term(3));
-    }
-
-    #[test]
-    fn a_refused_conf_change_changes_nothing() {
-        let mut driver = leader();
-        assert_eq!(driver.conf_changed(VoterChange::Refused).unwrap(), (vec![ME], vec![]));
-        let (voters, _) = driver.conf_changed(VoterChange::AddVoter(MemberId(9))).unwrap();
-        assert_eq!(voters, [ME, MemberId(9)], "sorted, whatever raft-rs's hash sets say");
-        driver.drain(&mut vec![]);
-        assert!(!driver.status().sole_voter);
-    }
-
-    #[test]
-    fn election_timeouts_depend_on_the_seed_alone() {
-        let ticks_to_candidacy = || {
-            let mut driver = driver(restored(vec![ME, MemberId(8)]));
-            let mut effects = vec![];
-            (1..100).find(|_| {
-                driver.tick();
-                driver.drain(&mut effects);
-                driver.status().role == Role::Candidate
-            })
-        };
-        let first = ticks_to_candidacy();
-        assert!(first.is_some_and(|ticks| (10..20).contains(&ticks)));
-        for _ in 0..20 {
-            assert_eq!(ticks_to_candidacy(), first);
-        }
-    }
-}
+mod tests;

@@ -1,19 +1,32 @@
 //! What the driver asks of its caller, and what it tells about itself.
 
-use types::{HardState, Index, LogEntry, MemberId, Term};
+use bytes::Bytes;
+use types::{HardState, Index, LogEntry, MemberId, Message, SnapshotMeta, Term};
 
 /// One thing to do. Effects are carried out in the order given; those of one kind never overtake each other.
 #[derive(Debug)]
 pub enum Effect {
+    /// Hand these to the transport, in order. Nothing they promise is still waiting for the disk. A message may be
+    /// lost; it must not be altered.
+    Send(Vec<Message>),
     /// Write and sync, then call [`crate::Driver::persisted`] with `number`. Several may be written and synced
     /// together; the highest number then stands for all.
     Persist { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState> },
+    /// A snapshot that was received (and lies on the disk, whole) takes the place of log and state: begin the log anew
+    /// after it with `entries`, sync, and call [`crate::Driver::persisted`] with `number`; put the state in its place, and
+    /// call [`crate::Driver::applied`]. Entries handed out for applying later continue the new state.
+    Restore { number: u64, snapshot: SnapshotMeta, entries: Vec<LogEntry>, hard_state: Option<HardState> },
     /// Apply these committed entries, then call [`crate::Driver::applied`].
     Apply(Vec<LogEntry>),
+    /// Read the entries from `from` up to but without `to` back from the log on disk, as many as `limit_bytes` allow but
+    /// at least one, and call [`crate::Driver::fetched`]: a follower needs them. If they are gone, with none.
+    Fetch { from: Index, to: Index, limit_bytes: u64 },
     /// The read with this context is linearizable once everything up to `index` has been applied here.
     ReadReady { context: u64, index: Index },
-    /// Reads with these contexts cannot be answered: leadership moved. Ask again.
+    /// Reads with these contexts were not answered in time, or leadership moved. Ask again, with a fresh context.
     ReadsDropped(Vec<u64>),
+    /// What a follower attached to an answer ([`crate::Driver::set_report`]).
+    Report { from: MemberId, report: Bytes },
     /// Term, role, leader or voters changed.
     StatusChanged(Status),
 }
@@ -36,9 +49,26 @@ pub struct Status {
     pub leader: MemberId,
     /// Highest index known to be committed.
     pub commit: Index,
-    /// Whether this member is the leader, the only voter, and has committed an entry of its term: then nobody else
-    /// can commit anything, and whatever was acknowledged has been applied here.
+    /// Whether this member leads and has committed an entry of its term.
+    pub leads_in_term: bool,
+    /// Whether, beyond that, this member is the only voter: then nobody else can commit anything, and whatever was
+    /// acknowledged has been applied here.
     pub sole_voter: bool,
+    /// To whom leadership is being handed over; `MemberId(0)` if to nobody.
+    pub transferee: MemberId,
+}
+
+/// How far another member is, as the leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub member: MemberId,
+    /// Its log is known to agree with the leader's up to here.
+    pub matched: Index,
+    /// The first entry it may still need from the leader's log.
+    pub needs: Index,
+    /// Whether it was heard of within the last election timeout.
+    pub is_active: bool,
+    pub is_learner: bool,
 }
 
 /// A change of the voters that an applied entry made.

@@ -15,8 +15,11 @@
 mod driver;
 mod effect;
 mod election_timeout;
+mod guard;
+mod held;
 mod log_store;
 mod logger;
+mod raft_form;
 
 pub use driver::{ConsensusError, Driver, DriverConfig, ProposeError, Restored};
-pub use effect::{Effect, Role, Status, VoterChange};
+pub use effect::{Effect, Progress, Role, Status, VoterChange};

@@ -7,7 +7,7 @@ use backend::Backend;
 use consensus::VoterChange;
 use env::Clock;
 use machine::{Applied, Machine, MachineError};
-use types::{Index, LogEntry, MemberId};
+use types::{Index, LogEntry, MemberId, SnapshotMeta};
 use watch::EventLog;
 
 use crate::backend_thread::CommitBell;
@@ -26,6 +26,8 @@ pub(crate) enum ToApply {
         index: Index,
         addresses: Vec<Address<Answer>>,
     },
+    /// The received state of a snapshot takes the place of this member's own.
+    Restore(SnapshotMeta),
     /// This member has become the leader, or is no longer.
     Leading(bool),
     Stop,
@@ -68,6 +70,10 @@ impl ApplyThread {
                 match item {
                     ToApply::Entries(entries) => self.apply(&entries, &mut applied, &mut outgoing)?,
                     ToApply::Reads { index, addresses } => reads.add(index, addresses),
+                    ToApply::Restore(snapshot) => {
+                        self.fate.fail(format!("cannot install a snapshot at {} yet", snapshot.index));
+                        return Ok(());
+                    }
                     ToApply::Leading(leading) => self.lead(leading),
                     ToApply::Stop => return Ok(()),
                 }
@@ -110,8 +116,8 @@ impl ApplyThread {
         }
         let mut waiters = self.waiters.lock();
         for (id, _, result) in applied.results.drain(..) {
-            if let Some(address) = waiters.remove(&id) {
-                outgoing.add(address, result.map(Answer::Applied).map_err(Error::from));
+            if let Some(waiter) = waiters.remove(&id) {
+                outgoing.add(waiter.address, result.map(Answer::Applied).map_err(Error::from));
             }
         }
         Ok(())

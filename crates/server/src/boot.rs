@@ -129,7 +129,8 @@ pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box
         wal.sync()?;
     }
     let (voters, learners) = voters_and_learners(&machine);
-    let restored = Restored { hard_state, voters, learners, applied, before_first: applied, entries };
+    let terms = vec![applied];
+    let restored = Restored { hard_state, voters, learners, applied, terms, before_first: applied.0, entries };
     let driver = Driver::new(driver_config(settings, member), restored, rng)?;
     let identity = Identity { cluster_id: cluster, member_id: member, version: COMPATIBLE_VERSION };
     Ok(Core { identity, driver, wal, machine, backend })

@@ -211,7 +211,13 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let (finished, compaction_finished) = tokio::sync::watch::channel(-1);
     board.set_applied(backend.applied().0);
     board.set_status(driver.status());
+    let proposal_ticks_max =
+        settings.limits.request_timeout.div_duration_f64(settings.heartbeat_interval).ceil() as u64 + 1;
     let around = Surroundings {
+        ids: ids.clone(),
+        send: Box::new(|_| {}),
+        take_report: Box::new(|_, _| {}),
+        proposal_ticks_max,
         wal: to_wal.clone(),
         apply: to_apply.clone(),
         waiters: waiters.clone(),
@@ -227,6 +233,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         segment_size_bytes: settings.wal_segment_size_bytes,
         inbox: to_wal.clone(),
         consensus: stepper.clone(),
+        apply: to_apply.clone(),
         board: board.clone(),
         fate: fate.clone(),
     };

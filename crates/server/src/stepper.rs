@@ -5,23 +5,24 @@
 //! thread on its way to the log: a worker proposes, the wal thread commits what it has synced, and a thread of its
 //! own only counts time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
-use consensus::{ConsensusError, Driver, Effect, ProposeError, Role, VoterChange};
+use consensus::{ConsensusError, Driver, Effect, Progress, ProposeError, Role, VoterChange};
 use env::Clock;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use types::{Index, MemberId};
+use types::{Index, LogEntry, MemberId, Message};
 
 use crate::apply_thread::ToApply;
 use crate::error::Error;
 use crate::fate::Fate;
 use crate::inbox::Inbox;
 use crate::mailbox::{Address, Outgoing};
+use crate::request_id::RequestIds;
 use crate::shared::Board;
 use crate::wal_thread::ToWal;
 
@@ -41,16 +42,54 @@ pub(crate) struct Proposal {
 
 pub(crate) enum ToConsensus {
     Propose(Proposal),
+    /// A change of the members; its data is an encoded `raftpb.ConfChange` with the proposal's id.
+    ProposeConfChange(Proposal),
     /// A linearizable read waits for its read index.
     Read(Address<Answer>),
+    /// What other members said, in order.
+    Messages(Vec<Message>),
+    /// Messages to this member were lost.
+    Unreachable(MemberId),
+    /// The connection to this member broke as if it were gone.
+    Gone(MemberId),
+    /// Stand for election, unless there is a leader.
+    Campaign,
+    /// Whether a snapshot has arrived at this member.
+    SnapshotSent {
+        to: MemberId,
+        arrived: bool,
+    },
     Persisted(u64),
+    /// Entries that a follower needs, read back from the log.
+    Fetched {
+        from: Index,
+        entries: Vec<LogEntry>,
+    },
+    /// The log holds nothing before this any more.
+    LogReleased(Index),
+    /// For the leader, with the next answer it gets.
+    Report(Bytes),
     /// The entry at this index changed the voters.
     ConfChanged(VoterChange),
+    TransferLeader(MemberId),
     Stop,
 }
 
 /// Requests in the log whose results are awaited here, by request id.
-pub(crate) type Waiters = Mutex<HashMap<u64, Address<Answer>>>;
+pub(crate) type Waiters = Mutex<HashMap<u64, Waiter>>;
+
+pub(crate) struct Waiter {
+    pub(crate) address: Address<Answer>,
+    /// In ticks: whoever waits has given up by then. A proposal may be lost on its way to the leader, or with the leader.
+    until: u64,
+}
+
+/// A proposal that waits for a leader, and until when.
+struct Held {
+    proposal: Proposal,
+    is_conf_change: bool,
+    until: u64,
+}
 
 /// The driver and what waits for it. All threads share it.
 pub(crate) struct Stepper {
@@ -58,8 +97,18 @@ pub(crate) struct Stepper {
     turn: Mutex<Turn>,
 }
 
+/// Hands messages to the transport; never waits.
+pub(crate) type SendMessages = Box<dyn Fn(Vec<Message>) + Send>;
+/// Takes what another member reported.
+pub(crate) type TakeReport = Box<dyn Fn(MemberId, Bytes) + Send>;
+
 /// Where the driver's effects go.
 pub(crate) struct Surroundings {
+    pub(crate) ids: Arc<RequestIds>,
+    pub(crate) send: SendMessages,
+    pub(crate) take_report: TakeReport,
+    /// Proposals wait for a leader this many ticks.
+    pub(crate) proposal_ticks_max: u64,
     pub(crate) wal: Arc<Inbox<ToWal>>,
     pub(crate) apply: Arc<Inbox<ToApply>>,
     pub(crate) waiters: Arc<Waiters>,
@@ -77,8 +126,12 @@ struct Turn {
     is_over: bool,
     items: Vec<ToConsensus>,
     data: Vec<Bytes>,
-    proposals: Vec<(u64, Option<Address<Answer>>)>,
+    ids: Vec<u64>,
     reads: Vec<Address<Answer>>,
+    /// Proposals that wait for a leader, and until when.
+    held: VecDeque<Held>,
+    /// Ticks since the start.
+    now: u64,
     effects: Vec<Effect>,
     outgoing: Outgoing<Answer>,
 }
@@ -92,12 +145,19 @@ impl Stepper {
             is_over: false,
             items: Vec::new(),
             data: Vec::new(),
-            proposals: Vec::new(),
+            ids: Vec::new(),
             reads: Vec::new(),
+            held: VecDeque::new(),
+            now: 0,
             effects: Vec::new(),
             outgoing: Outgoing::default(),
         };
         Stepper { inbox: Mutex::default(), turn: Mutex::new(turn) }
+    }
+
+    /// How far the other members are; empty where this member does not lead.
+    pub(crate) fn progress(&self) -> Vec<Progress> {
+        self.with_turn(|turn| turn.driver.progress())
     }
 
     pub(crate) fn send(&self, item: ToConsensus) {
@@ -142,12 +202,12 @@ impl Stepper {
 
     /// Lets consensus know that time passes, until the member stops.
     pub(crate) fn run_clock(&self, clock: &dyn Clock, fate: &Fate, tick_interval: Duration) {
-        self.with_driver(campaign_if_alone);
+        self.with_turn(|turn| campaign_if_alone(&mut turn.driver));
         let mut next_tick = clock.now().plus(tick_interval);
         while !fate.wait_stopped(next_tick.since(clock.now())) {
             let now = clock.now();
             if now >= next_tick {
-                self.with_driver(Driver::tick);
+                self.with_turn(Turn::tick);
                 // Ticks missed while the process did not run are not made up for: that would look like silence of
                 // the others.
                 next_tick = now.plus(tick_interval);
@@ -155,80 +215,179 @@ impl Stepper {
         }
     }
 
-    fn with_driver(&self, act: impl FnOnce(&mut Driver)) {
+    fn with_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
         let mut turn = self.turn.lock();
-        act(&mut turn.driver);
+        let done = act(&mut turn);
         self.work_off(turn);
         self.step();
+        done
     }
 }
+
+/// How often those who wait are looked through for such as have given up.
+const SWEEP_TICKS: u64 = 64;
 
 impl Turn {
     /// Takes all that came, and carries out what the driver makes of it.
     fn step(&mut self) -> Result<(), ConsensusError> {
         self.driver.applied(self.around.board.applied());
-        let mut result = Ok(());
-        for item in self.items.drain(..) {
-            match item {
-                ToConsensus::Propose(proposal) => {
-                    self.data.push(proposal.data);
-                    self.proposals.push((proposal.id, proposal.reply_to));
-                }
-                ToConsensus::Read(address) => self.reads.push(address),
-                ToConsensus::Persisted(number) => self.driver.persisted(number),
-                ToConsensus::ConfChanged(change) => match self.driver.conf_changed(change) {
-                    Ok((voters, learners)) => {
-                        tracing::info!(
-                            voters = in_log(&voters),
-                            learners = in_log(&learners),
-                            "configuration in force"
-                        );
-                        campaign_if_alone(&mut self.driver);
-                    }
-                    Err(error) => result = Err(error),
-                },
-                ToConsensus::Stop => self.is_over = true,
-            }
-        }
+        let mut items = std::mem::take(&mut self.items);
+        let result = items.drain(..).try_for_each(|item| self.take(item));
+        self.items = items;
         if self.is_over || result.is_err() {
             return result;
         }
         self.propose();
-        if !self.reads.is_empty() {
-            let context = self.rounds.begin(std::mem::take(&mut self.reads));
-            self.driver.read_index(context);
+        loop {
+            self.begin_read_round();
+            self.run_effects();
+            let holds_no_more = self.held.is_empty() || !self.driver.takes_proposals();
+            if holds_no_more && self.reads.is_empty() {
+                return Ok(());
+            }
+            self.propose_held();
         }
-        self.run_effects();
+    }
+
+    fn take(&mut self, item: ToConsensus) -> Result<(), ConsensusError> {
+        match item {
+            ToConsensus::Propose(proposal) if self.driver.takes_proposals() => {
+                self.ids.push(proposal.id);
+                self.data.push(proposal.data);
+                self.await_result(proposal.id, proposal.reply_to);
+            }
+            ToConsensus::Propose(proposal) => self.hold(proposal, false),
+            ToConsensus::ProposeConfChange(proposal) if self.driver.takes_proposals() => {
+                self.propose_conf_change(proposal);
+            }
+            ToConsensus::ProposeConfChange(proposal) => self.hold(proposal, true),
+            ToConsensus::Read(address) => self.reads.push(address),
+            ToConsensus::Messages(messages) => {
+                for message in messages {
+                    self.driver.step(message)?;
+                }
+            }
+            ToConsensus::Unreachable(member) => self.driver.unreachable(member),
+            ToConsensus::Gone(member) => {
+                if self.driver.leader_is_gone(member) {
+                    tracing::info!(leader = %member, "the connection to the leader is lost");
+                }
+            }
+            ToConsensus::Campaign => {
+                if self.driver.status().leader == MemberId(0) {
+                    self.driver.campaign();
+                }
+            }
+            ToConsensus::SnapshotSent { to, arrived } => self.driver.snapshot_sent(to, arrived),
+            ToConsensus::Persisted(number) => self.driver.persisted(number),
+            ToConsensus::Fetched { from, entries } => self.driver.fetched(from, entries),
+            ToConsensus::LogReleased(first) => self.driver.log_released(first),
+            ToConsensus::Report(report) => self.driver.set_report(report),
+            ToConsensus::ConfChanged(change) => self.conf_changed(change)?,
+            ToConsensus::TransferLeader(to) => self.driver.transfer_leader(to),
+            ToConsensus::Stop => self.is_over = true,
+        }
         Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        self.driver.tick();
+        while self.held.front().is_some_and(|held| held.until < self.now) {
+            // Whoever waited has been told by its own clock.
+            self.held.pop_front();
+        }
+        if self.now.is_multiple_of(SWEEP_TICKS) {
+            self.around.waiters.lock().retain(|_, waiter| waiter.until >= self.now);
+        }
+    }
+
+    fn conf_changed(&mut self, change: VoterChange) -> Result<(), ConsensusError> {
+        let (voters, learners) = self.driver.conf_changed(change)?;
+        tracing::info!(voters = in_log(&voters), learners = in_log(&learners), "configuration in force");
+        campaign_if_alone(&mut self.driver);
+        Ok(())
+    }
+
+    fn await_result(&mut self, id: u64, reply_to: Option<Address<Answer>>) {
+        if let Some(address) = reply_to {
+            let until = self.now + self.around.proposal_ticks_max;
+            self.around.waiters.lock().insert(id, Waiter { address, until });
+        }
+    }
+
+    /// What the member asks of itself is asked again anyway, so only others' proposals wait.
+    fn hold(&mut self, proposal: Proposal, is_conf_change: bool) {
+        if proposal.reply_to.is_some() {
+            let until = self.now + self.around.proposal_ticks_max;
+            self.held.push_back(Held { proposal, is_conf_change, until });
+        }
+    }
+
+    fn propose_held(&mut self) {
+        for held in std::mem::take(&mut self.held) {
+            if held.is_conf_change {
+                self.propose();
+                self.propose_conf_change(held.proposal);
+            } else {
+                self.ids.push(held.proposal.id);
+                self.data.push(held.proposal.data);
+                self.await_result(held.proposal.id, held.proposal.reply_to);
+            }
+        }
+        self.propose();
     }
 
     fn propose(&mut self) {
         if self.data.is_empty() {
             return;
         }
-        {
-            let mut waiters = self.around.waiters.lock();
-            let awaited = self.proposals.iter_mut().filter_map(|(id, address)| Some((*id, address.take()?)));
-            waiters.extend(awaited);
+        let proposed = self.driver.propose(self.data.drain(..));
+        if let Err(error) = proposed {
+            self.refuse_proposed(error);
         }
-        if let Err(error) = self.driver.propose(self.data.drain(..)) {
-            let mut waiters = self.around.waiters.lock();
-            for (id, _) in &self.proposals {
-                if let Some(address) = waiters.remove(id) {
-                    self.outgoing.add(address, Err(refusal(error)));
-                }
-            }
+        self.ids.clear();
+    }
+
+    fn propose_conf_change(&mut self, proposal: Proposal) {
+        // In the order in which they came.
+        self.propose();
+        self.await_result(proposal.id, proposal.reply_to);
+        if let Err(error) = self.driver.propose_conf_change(proposal.data) {
+            self.ids.push(proposal.id);
+            self.refuse_proposed(error);
+            self.ids.clear();
         }
-        self.data.clear();
-        self.proposals.clear();
+    }
+
+    fn refuse_proposed(&mut self, error: ProposeError) {
+        let mut waiters = self.around.waiters.lock();
+        for waiter in self.ids.iter().filter_map(|id| waiters.remove(id)) {
+            self.outgoing.add(waiter.address, Err(refusal(error)));
+        }
+    }
+
+    fn begin_read_round(&mut self) {
+        if !self.reads.is_empty() {
+            let context = self.around.ids.next();
+            self.rounds.begin(context, std::mem::take(&mut self.reads));
+            self.driver.read_index(context);
+        }
     }
 
     fn run_effects(&mut self) {
         self.driver.drain(&mut self.effects);
         for effect in self.effects.drain(..) {
             match effect {
+                Effect::Send(messages) => (self.around.send)(messages),
                 Effect::Persist { number, entries, hard_state } => {
                     self.around.wal.send(ToWal::Persist { number, entries, hard_state });
+                }
+                Effect::Restore { number, snapshot, entries, hard_state } => {
+                    self.around.wal.send(ToWal::Restore { number, snapshot, entries, hard_state });
+                }
+                Effect::Fetch { from, to, limit_bytes } => {
+                    self.around.wal.send(ToWal::Fetch { from, to, limit_bytes });
                 }
                 Effect::Apply(entries) => {
                     // Nobody sees an entry applied that the status does not have as committed.
@@ -240,11 +399,11 @@ impl Turn {
                 Effect::ReadReady { context, index } => {
                     self.around.apply.send(ToApply::Reads { index, addresses: self.rounds.end(context) });
                 }
+                // They join the next round, which has a context of its own.
                 Effect::ReadsDropped(contexts) => {
-                    for address in contexts.into_iter().flat_map(|context| self.rounds.end(context)) {
-                        self.outgoing.add(address, Err(Error::LeaderChanged));
-                    }
+                    self.reads.extend(contexts.into_iter().flat_map(|context| self.rounds.end(context)));
                 }
+                Effect::Report { from, report } => (self.around.take_report)(from, report),
                 Effect::StatusChanged(status) => self.around.publish(status),
             }
         }
@@ -252,13 +411,23 @@ impl Turn {
 
     /// Whoever waits is told, so that nobody is left to wait out a timeout.
     fn refuse_all(&mut self) {
-        let waiting = self.around.waiters.lock().drain().map(|(_, address)| address).collect::<Vec<_>>();
-        let proposed = self.proposals.drain(..).filter_map(|(_, address)| address);
-        for address in waiting.into_iter().chain(proposed).chain(self.reads.drain(..)).chain(self.rounds.end_all()) {
+        let waiting = self.around.waiters.lock().drain().map(|(_, waiter)| waiter.address).collect::<Vec<_>>();
+        let held = self.held.drain(..).filter_map(|held| held.proposal.reply_to);
+        for address in waiting.into_iter().chain(held).chain(self.reads.drain(..)).chain(self.rounds.end_all()) {
             self.outgoing.add(address, Err(Error::Stopped));
         }
+        for item in self.items.drain(..) {
+            let address = match item {
+                ToConsensus::Propose(proposal) | ToConsensus::ProposeConfChange(proposal) => proposal.reply_to,
+                ToConsensus::Read(address) => Some(address),
+                _ => None,
+            };
+            if let Some(address) = address {
+                self.outgoing.add(address, Err(Error::Stopped));
+            }
+        }
         self.data.clear();
-        self.items.clear();
+        self.ids.clear();
     }
 }
 
@@ -288,23 +457,20 @@ fn campaign_if_alone(driver: &mut Driver) {
 
 fn refusal(error: ProposeError) -> Error {
     match error {
-        ProposeError::NotLeader(_) => Error::NoLeader,
+        ProposeError::NoLeader => Error::NoLeader,
         ProposeError::Dropped => Error::TooManyRequests,
     }
 }
 
-/// Reads that wait for a read index, by the context of their round. No context is ever used twice.
+/// Reads that wait for a read index, by the context of their round.
 #[derive(Default)]
 struct ReadRounds {
-    last_context: u64,
     waiting: BTreeMap<u64, Vec<Address<Answer>>>,
 }
 
 impl ReadRounds {
-    fn begin(&mut self, addresses: Vec<Address<Answer>>) -> u64 {
-        self.last_context += 1;
-        self.waiting.insert(self.last_context, addresses);
-        self.last_context
+    fn begin(&mut self, context: u64, addresses: Vec<Address<Answer>>) {
+        self.waiting.insert(context, addresses);
     }
 
     fn end(&mut self, context: u64) -> Vec<Address<Answer>> {
@@ -348,7 +514,7 @@ pub(crate) mod tests {
         pub(crate) wal: Arc<Inbox<ToWal>>,
         pub(crate) board: Arc<Board>,
         pub(crate) fate: Arc<Fate>,
-        apply: Arc<Inbox<ToApply>>,
+        pub(crate) apply: Arc<Inbox<ToApply>>,
     }
 
     pub(crate) fn single_voter() -> Parts {
@@ -365,13 +531,18 @@ pub(crate) mod tests {
             voters: vec![MemberId(1)],
             learners: vec![],
             applied: (Index(0), Term(0)),
-            before_first: (Index(0), Term(0)),
+            terms: vec![(Index(0), Term(0))],
+            before_first: Index(0),
             entries: vec![],
         };
         let driver = Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap();
         let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::<Board>::default());
         let fate = Arc::new(Fate::new(board.clone()));
         let around = Surroundings {
+            ids: Arc::new(RequestIds::new(MemberId(1), Duration::ZERO)),
+            send: Box::new(|_| {}),
+            take_report: Box::new(|_, _| {}),
+            proposal_ticks_max: 100,
             wal: wal.clone(),
             apply: apply.clone(),
             waiters: Arc::default(),
@@ -410,7 +581,7 @@ pub(crate) mod tests {
         const THREADS: u64 = 4;
         const EACH: u64 = 2000;
         let parts = single_voter();
-        parts.stepper.with_driver(campaign_if_alone);
+        parts.stepper.with_turn(|turn| campaign_if_alone(&mut turn.driver));
         let log = keep_log(&parts);
         for thread in 0..THREADS {
             let stepper = parts.stepper.clone();
@@ -446,7 +617,7 @@ pub(crate) mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let parts = single_voter();
-            parts.stepper.with_driver(campaign_if_alone);
+            parts.stepper.with_turn(|turn| campaign_if_alone(&mut turn.driver));
             let desk = Desk::new();
             tokio::task::spawn_local(desk.clone().sort_mail());
             let propose = |id| {

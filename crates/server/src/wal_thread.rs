@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use types::{HardState, Index, LogEntry};
+use types::{HardState, Index, LogEntry, SnapshotMeta};
 use wal::{Spare, Wal, WalError};
 
+use crate::apply_thread::ToApply;
 use crate::fate::Fate;
 use crate::inbox::Inbox;
 use crate::shared::Board;
@@ -17,6 +18,20 @@ pub(crate) enum ToWal {
         number: u64,
         entries: Vec<LogEntry>,
         hard_state: Option<HardState>,
+    },
+    /// The log begins anew after a snapshot, whose state lies on disk. Then the state is put in its place, and consensus
+    /// hears of `number`.
+    Restore {
+        number: u64,
+        snapshot: SnapshotMeta,
+        entries: Vec<LogEntry>,
+        hard_state: Option<HardState>,
+    },
+    /// Entries that consensus needs back.
+    Fetch {
+        from: Index,
+        to: Index,
+        limit_bytes: u64,
     },
     /// The state on disk no longer needs entries before this one.
     Release(Index),
@@ -38,6 +53,7 @@ pub(crate) struct WalThread {
     pub(crate) segment_size_bytes: u64,
     pub(crate) inbox: Arc<Inbox<ToWal>>,
     pub(crate) consensus: Arc<Stepper>,
+    pub(crate) apply: Arc<Inbox<ToApply>>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
 }
@@ -67,6 +83,18 @@ impl WalThread {
                         self.wal.append(&entries, hard_state)?;
                         last_number = Some(number);
                     }
+                    ToWal::Restore { number, snapshot, entries, hard_state } => {
+                        if !self.restart_when_there_is_space(&snapshot)? {
+                            return Ok(());
+                        }
+                        self.wal.append(&entries, hard_state)?;
+                        if !self.sync_when_there_is_space()? {
+                            return Ok(());
+                        }
+                        self.apply.send(ToApply::Restore(snapshot));
+                        last_number = Some(number);
+                    }
+                    ToWal::Fetch { from, to, limit_bytes } => self.fetch(from, to, limit_bytes)?,
                     ToWal::Release(index) => release = Some(index),
                     ToWal::Spare(made) => {
                         spare_is_made = false;
@@ -83,7 +111,11 @@ impl WalThread {
                 is_marked = false;
             }
             if let Some(index) = release {
+                let first = self.wal.first();
                 self.wal.release_before(index)?;
+                if self.wal.first() > first {
+                    self.consensus.send(ToConsensus::LogReleased(self.wal.first()));
+                }
                 if self.board.disk_is_full() {
                     self.wal.keep_spares(SPARES_WHEN_FULL)?;
                 }
@@ -101,11 +133,32 @@ impl WalThread {
         Ok(())
     }
 
-    /// A full disk is waited out: nothing was acknowledged, and what is buffered stays buffered. Returns whether all
-    /// is on disk; if not, the member was asked to stop meanwhile.
+    /// What the log has let go of meanwhile cannot be read: consensus gets nothing, and sends a snapshot.
+    fn fetch(&self, from: Index, to: Index, limit_bytes: u64) -> Result<(), WalError> {
+        let entries = match from >= self.wal.first() {
+            true => self.wal.read(from, to, limit_bytes as usize)?,
+            false => Vec::new(),
+        };
+        self.consensus.send(ToConsensus::Fetched { from, entries });
+        Ok(())
+    }
+
     fn sync_when_there_is_space(&mut self) -> Result<bool, WalError> {
+        self.when_there_is_space(Wal::sync)
+    }
+
+    fn restart_when_there_is_space(&mut self, snapshot: &SnapshotMeta) -> Result<bool, WalError> {
+        self.when_there_is_space(|wal| wal.restart_at(snapshot.index, snapshot.term))
+    }
+
+    /// A full disk is waited out: nothing was acknowledged, and what is buffered stays buffered. Returns whether it is
+    /// done; if not, the member was asked to stop meanwhile.
+    fn when_there_is_space(
+        &mut self,
+        mut write: impl FnMut(&mut Wal) -> Result<(), WalError>,
+    ) -> Result<bool, WalError> {
         loop {
-            match self.wal.sync() {
+            match write(&mut self.wal) {
                 Ok(()) => return Ok(true),
                 Err(WalError::NoSpace { .. }) if self.board.is_stopped() => {
                     tracing::warn!("the disk is full: what did not get into the log was acknowledged to nobody");
@@ -209,6 +262,7 @@ mod tests {
             segment_size_bytes: SEGMENT_SIZE_BYTES,
             inbox: parts.wal,
             consensus: parts.stepper,
+            apply: parts.apply,
             board: parts.board,
             fate: parts.fate,
         };

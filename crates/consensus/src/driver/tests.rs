@@ -1,0 +1,611 @@
+use std::collections::BTreeMap;
+
+use env::SystemRng;
+use types::{EntryKind, SnapshotMeta};
+
+use super::*;
+
+const ME: MemberId = MemberId(7);
+
+fn restored(voters: &[u64]) -> Restored {
+    Restored {
+        hard_state: HardState::default(),
+        voters: voters.iter().copied().map(MemberId).collect(),
+        learners: vec![],
+        applied: (Index(0), Term(0)),
+        terms: vec![(Index(0), Term(0))],
+        before_first: Index(0),
+        entries: vec![],
+    }
+}
+
+fn driver_of(id: MemberId, kept_entries_max: usize, restored: Restored) -> Driver {
+    let config = DriverConfig {
+        id,
+        heartbeat_ticks: 1,
+        election_ticks: 10,
+        pre_vote: true,
+        kept_entries_max,
+        kept_bytes_max: 1 << 20,
+    };
+    Driver::new(config, restored, Box::new(SystemRng::with_seed(id.0))).unwrap()
+}
+
+fn driver(restored: Restored) -> Driver {
+    driver_of(ME, 100, restored)
+}
+
+fn entry(index: u64, term: u64, data: &'static str) -> LogEntry {
+    LogEntry {
+        term: Term(term),
+        index: Index(index),
+        kind: EntryKind::Normal,
+        data: Bytes::from_static(data.as_bytes()),
+    }
+}
+
+/// Carries effects out as a perfect disk and machine would; returns the data applied, in order.
+fn run(driver: &mut Driver, seen: &mut Vec<Effect>) -> Vec<Bytes> {
+    let mut applied = vec![];
+    loop {
+        let mut effects = vec![];
+        driver.drain(&mut effects);
+        if effects.is_empty() {
+            return applied;
+        }
+        for effect in effects {
+            match &effect {
+                Effect::Persist { number, .. } => driver.persisted(*number),
+                Effect::Apply(entries) => {
+                    applied.extend(entries.iter().map(|entry| entry.data.clone()));
+                    driver.applied(entries.last().unwrap().index);
+                }
+                _ => {}
+            }
+            seen.push(effect);
+        }
+    }
+}
+
+fn leader() -> Driver {
+    let mut driver = driver(restored(&[ME.0]));
+    driver.campaign();
+    run(&mut driver, &mut vec![]);
+    driver
+}
+
+#[test]
+fn a_single_voter_leads_once_it_has_committed_in_its_term() {
+    let status = leader().status();
+    assert_eq!((status.role, status.leader, status.sole_voter), (Role::Leader, ME, true));
+}
+
+#[test]
+fn nothing_is_applied_before_it_is_persisted() {
+    let mut driver = leader();
+    driver.propose([Bytes::from_static(b"a")]).unwrap();
+    let mut effects = vec![];
+    driver.drain(&mut effects);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Apply(_))), "{effects:?}");
+    let [Effect::Persist { number, .. }, ..] = effects[..] else { panic!("{effects:?}") };
+    driver.persisted(number);
+    assert_eq!(run(&mut driver, &mut vec![]), ["a"]);
+}
+
+#[test]
+fn a_read_waits_for_the_first_commit_of_the_term() {
+    let mut driver = driver(restored(&[ME.0]));
+    driver.campaign();
+    driver.read_index(1);
+    let mut effects = vec![];
+    driver.drain(&mut effects);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::ReadReady { .. })));
+    for effect in &effects {
+        if let Effect::Persist { number, .. } = effect {
+            driver.persisted(*number);
+        }
+    }
+    let mut seen = vec![];
+    run(&mut driver, &mut seen);
+    assert!(seen.iter().any(|effect| matches!(effect, Effect::ReadReady { context: 1, index: Index(1) })), "{seen:?}");
+}
+
+#[test]
+fn without_a_leader_proposals_are_refused_and_reads_wait() {
+    let mut driver = driver(restored(&[ME.0, 8]));
+    assert_eq!(driver.propose([Bytes::new()]), Err(ProposeError::NoLeader));
+    driver.read_index(9);
+    let mut effects = vec![];
+    for _ in 0..8 {
+        driver.tick();
+        driver.drain(&mut effects);
+    }
+    assert!(effects.is_empty(), "{effects:?}");
+}
+
+#[test]
+fn a_restart_continues_the_log_and_applies_only_what_is_new() {
+    let mut driver = driver(Restored {
+        hard_state: HardState { term: Term(2), vote: ME, commit: Index(4) },
+        applied: (Index(5), Term(2)),
+        terms: vec![(Index(3), Term(2))],
+        before_first: Index(3),
+        entries: vec![entry(4, 2, "old"), entry(5, 2, "old"), entry(6, 2, "new")],
+        ..restored(&[ME.0])
+    });
+    driver.campaign();
+    assert_eq!(run(&mut driver, &mut vec![]), ["new", ""]);
+    assert_eq!(driver.status().term, Term(3));
+}
+
+#[test]
+fn a_term_that_came_with_a_snapshot_has_no_vote() {
+    let restored = Restored {
+        hard_state: HardState { term: Term(2), vote: ME, commit: Index(4) },
+        applied: (Index(9), Term(5)),
+        terms: vec![(Index(9), Term(5))],
+        before_first: Index(9),
+        ..restored(&[ME.0])
+    };
+    assert_eq!(hard_state(&restored), HardState { term: Term(5), vote: MemberId(0), commit: Index(9) });
+}
+
+#[test]
+fn a_refused_conf_change_changes_nothing() {
+    let mut driver = leader();
+    assert_eq!(driver.conf_changed(VoterChange::Refused).unwrap(), (vec![ME], vec![]));
+    let (voters, _) = driver.conf_changed(VoterChange::AddVoter(MemberId(9))).unwrap();
+    assert_eq!(voters, [ME, MemberId(9)], "sorted, whatever raft-rs's hash sets say");
+    driver.drain(&mut vec![]);
+    assert!(!driver.status().sole_voter);
+}
+
+#[test]
+fn election_timeouts_depend_on_the_seed_alone() {
+    let ticks_to_candidacy = || {
+        let mut driver = driver(restored(&[ME.0, 8]));
+        let mut effects = vec![];
+        (1..100).find(|_| {
+            driver.tick();
+            driver.drain(&mut effects);
+            driver.status().role == Role::Candidate
+        })
+    };
+    let first = ticks_to_candidacy();
+    assert!(first.is_some_and(|ticks| (10..20).contains(&ticks)));
+    for _ in 0..20 {
+        assert_eq!(ticks_to_candidacy(), first);
+    }
+}
+
+#[test]
+fn the_only_voter_leads_no_sooner_than_its_log_is_on_disk() {
+    let mut follower = driver(restored(&[ME.0, 8]));
+    let append = Message {
+        term: Term(1),
+        entries: vec![entry(1, 1, "x")],
+        ..Message::new(MessageKind::Append, MemberId(8), ME)
+    };
+    follower.step(append).unwrap();
+    let mut effects = vec![];
+    follower.drain(&mut effects);
+    follower.conf_changed(VoterChange::Remove(MemberId(8))).unwrap();
+    follower.campaign();
+    (0..40).for_each(|_| follower.tick());
+    follower.drain(&mut effects);
+    assert_eq!(follower.status().role, Role::Follower);
+    for number in effects.iter().filter_map(|effect| match effect {
+        Effect::Persist { number, .. } => Some(*number),
+        _ => None,
+    }) {
+        follower.persisted(number);
+    }
+    follower.campaign();
+    run(&mut follower, &mut vec![]);
+    assert_eq!(follower.status().role, Role::Leader);
+}
+
+/// Members whose disks and machines are perfect, on a network that a test may hold up.
+struct Cluster {
+    members: BTreeMap<u64, Member>,
+    /// On their way, in order.
+    wire: Vec<Message>,
+    /// Messages from or to these are lost.
+    cut_off: Vec<u64>,
+}
+
+struct Member {
+    driver: Driver,
+    /// The log on disk.
+    log: Vec<LogEntry>,
+    /// Batches that the disk has not finished, if it is held up.
+    unsynced: Vec<u64>,
+    disk_is_stuck: bool,
+    applied: Vec<(u64, Bytes)>,
+    reads: Vec<(u64, Index)>,
+    dropped_reads: Vec<u64>,
+    reports: Vec<(MemberId, Bytes)>,
+    restored: Vec<SnapshotMeta>,
+}
+
+impl Cluster {
+    fn new(size: u64, kept_entries_max: usize) -> Cluster {
+        let ids = (1..=size).collect::<Vec<_>>();
+        let member = |&id: &u64| {
+            let driver = driver_of(MemberId(id), kept_entries_max, restored(&ids));
+            let member = Member {
+                driver,
+                log: vec![],
+                unsynced: vec![],
+                disk_is_stuck: false,
+                applied: vec![],
+                reads: vec![],
+                dropped_reads: vec![],
+                reports: vec![],
+                restored: vec![],
+            };
+            (id, member)
+        };
+        Cluster { members: ids.iter().map(member).collect(), wire: vec![], cut_off: vec![] }
+    }
+
+    fn led_by_first(size: u64, kept_entries_max: usize) -> Cluster {
+        let mut cluster = Cluster::new(size, kept_entries_max);
+        cluster.driver(1).campaign();
+        cluster.run();
+        assert_eq!(cluster.driver(1).status().role, Role::Leader);
+        cluster
+    }
+
+    fn driver(&mut self, id: u64) -> &mut Driver {
+        &mut self.members.get_mut(&id).unwrap().driver
+    }
+
+    /// Delivers and carries out until nothing is left.
+    fn run(&mut self) {
+        while self.turn() {}
+    }
+
+    /// Carries out what is to be done, and delivers what comes of it; returns whether anything did.
+    fn turn(&mut self) -> bool {
+        for member in self.members.values_mut() {
+            member.carry_out(&mut self.wire);
+        }
+        let wire = std::mem::take(&mut self.wire);
+        let is_alive = !wire.is_empty();
+        for message in wire {
+            let is_cut = self.cut_off.contains(&message.from.0) || self.cut_off.contains(&message.to.0);
+            if !is_cut && let Some(member) = self.members.get_mut(&message.to.0) {
+                member.driver.step(message).unwrap();
+            }
+        }
+        is_alive
+    }
+
+    fn tick(&mut self, count: usize) {
+        for _ in 0..count {
+            self.members.values_mut().for_each(|member| member.driver.tick());
+            self.run();
+        }
+    }
+
+    fn propose(&mut self, at: u64, data: &'static str) {
+        self.driver(at).propose([Bytes::from_static(data.as_bytes())]).unwrap();
+        self.run();
+    }
+
+    fn applied(&self, at: u64) -> Vec<&str> {
+        let applied = self.members[&at].applied.iter();
+        applied.map(|(_, data)| std::str::from_utf8(data).unwrap()).filter(|data| !data.is_empty()).collect()
+    }
+
+    fn leaders(&self) -> Vec<u64> {
+        let leads = |member: &Member| member.driver.status().role == Role::Leader;
+        self.members.iter().filter(|(_, member)| leads(member)).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Member {
+    fn carry_out(&mut self, wire: &mut Vec<Message>) {
+        loop {
+            let mut effects = vec![];
+            self.driver.drain(&mut effects);
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.carry_out_one(effect, wire));
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect, wire: &mut Vec<Message>) {
+        match effect {
+            Effect::Send(messages) => wire.extend(messages),
+            Effect::Persist { number, entries, .. } => {
+                self.write(entries);
+                self.sync(number);
+            }
+            Effect::Restore { number, snapshot, entries, .. } => {
+                self.log.clear();
+                self.write(entries);
+                self.sync(number);
+                self.driver.applied(snapshot.index);
+                self.restored.push(snapshot);
+            }
+            Effect::Apply(entries) => {
+                self.applied.extend(entries.iter().map(|entry| (entry.index.0, entry.data.clone())));
+                self.driver.applied(entries.last().unwrap().index);
+            }
+            Effect::Fetch { from, to, .. } => {
+                let entries = self.log.iter().filter(|entry| (from..to).contains(&entry.index));
+                let entries = entries.take(2).cloned().collect();
+                self.driver.fetched(from, entries);
+            }
+            Effect::ReadReady { context, index } => self.reads.push((context, index)),
+            Effect::ReadsDropped(contexts) => self.dropped_reads.extend(contexts),
+            Effect::Report { from, report } => self.reports.push((from, report)),
+            Effect::StatusChanged(_) => {}
+        }
+    }
+
+    fn write(&mut self, entries: Vec<LogEntry>) {
+        if let Some(first) = entries.first() {
+            self.log.retain(|entry| entry.index < first.index);
+        }
+        self.log.extend(entries);
+    }
+
+    fn sync(&mut self, number: u64) {
+        if self.disk_is_stuck {
+            self.unsynced.push(number);
+        } else {
+            self.driver.persisted(number);
+        }
+    }
+
+    fn release_disk(&mut self) {
+        self.disk_is_stuck = false;
+        self.unsynced.drain(..).for_each(|number| self.driver.persisted(number));
+    }
+}
+
+#[test]
+fn what_is_proposed_anywhere_is_applied_everywhere_in_one_order() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    for (at, data) in [(1, "a"), (2, "b"), (3, "c"), (1, "d")] {
+        cluster.propose(at, data);
+    }
+    for id in 1..=3 {
+        assert_eq!(cluster.applied(id), ["a", "b", "c", "d"]);
+    }
+}
+
+#[test]
+fn a_leader_replicates_while_its_own_disk_is_stuck() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.members.get_mut(&1).unwrap().disk_is_stuck = true;
+    cluster.propose(1, "a");
+    assert_eq!((cluster.applied(1), cluster.applied(2), cluster.applied(3)), (vec![], vec!["a"], vec!["a"]));
+    cluster.members.get_mut(&1).unwrap().release_disk();
+    cluster.run();
+    assert_eq!(cluster.applied(1), ["a"]);
+}
+
+#[test]
+fn a_follower_promises_nothing_before_its_disk_does_and_stays_alive_meanwhile() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![3];
+    cluster.members.get_mut(&2).unwrap().disk_is_stuck = true;
+    cluster.propose(1, "a");
+    cluster.tick(50);
+    assert_eq!(cluster.applied(1), Vec::<&str>::new());
+    assert_eq!(cluster.leaders(), [1], "the leader still hears of a quorum");
+    cluster.members.get_mut(&2).unwrap().release_disk();
+    cluster.run();
+    assert_eq!(cluster.applied(1), ["a"]);
+}
+
+#[test]
+fn every_member_reads_with_fresh_contexts() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.propose(1, "a");
+    for id in 1..=3 {
+        cluster.driver(id).read_index(100 + id);
+    }
+    cluster.run();
+    for id in 1..=3 {
+        assert_eq!(cluster.members[&id].reads, [(100 + id, Index(2))]);
+    }
+}
+
+#[test]
+fn reads_that_get_lost_are_dropped_to_be_asked_again() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![2];
+    cluster.driver(2).read_index(1);
+    cluster.tick(6);
+    assert_eq!(cluster.members[&2].dropped_reads, [1]);
+    assert!(cluster.members[&2].reads.is_empty());
+    cluster.cut_off.clear();
+    cluster.driver(2).read_index(2);
+    cluster.tick(1);
+    assert_eq!(cluster.members[&2].reads, [(2, Index(1))]);
+}
+
+#[test]
+fn reads_of_a_follower_wait_for_the_new_leaders_first_commit() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![1];
+    cluster.driver(2).leader_is_gone(MemberId(1));
+    cluster.driver(3).leader_is_gone(MemberId(1));
+    cluster.driver(2).campaign();
+    // The new leader leads, and its first entry waits for the others' disks.
+    while cluster.leaders() != [1, 2] {
+        let stuck = cluster.driver(2).status().role == Role::Candidate && cluster.driver(3).status().term == Term(2);
+        cluster.members.get_mut(&3).unwrap().disk_is_stuck = stuck;
+        cluster.turn();
+    }
+    cluster.members.get_mut(&2).unwrap().disk_is_stuck = true;
+    cluster.run();
+    assert!(!cluster.driver(2).status().leads_in_term);
+    cluster.driver(3).read_index(7);
+    cluster.run();
+    assert_eq!(cluster.members[&3].reads, []);
+    for id in [2, 3] {
+        cluster.members.get_mut(&id).unwrap().release_disk();
+    }
+    cluster.run();
+    assert_eq!(cluster.members[&3].reads, [(7, Index(2))]);
+}
+
+#[test]
+fn leadership_moves_on_request() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.driver(1).transfer_leader(MemberId(3));
+    assert_eq!(cluster.driver(1).propose([Bytes::new()]), Err(ProposeError::NoLeader));
+    cluster.run();
+    assert_eq!(cluster.leaders(), [3]);
+    cluster.propose(1, "after");
+    assert_eq!(cluster.applied(2), ["after"]);
+}
+
+#[test]
+fn a_leader_that_is_known_to_be_gone_is_replaced_without_waiting() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![1];
+    assert!(!cluster.driver(2).leader_is_gone(MemberId(3)), "it does not lead");
+    for id in [2, 3] {
+        assert!(cluster.driver(id).leader_is_gone(MemberId(1)));
+    }
+    cluster.driver(2).campaign();
+    cluster.run();
+    assert_eq!(cluster.driver(2).status().role, Role::Leader);
+    assert_eq!(cluster.driver(3).status().leader, MemberId(2));
+}
+
+#[test]
+fn a_mistaken_hint_costs_nothing() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    let term = cluster.driver(1).status().term;
+    assert!(cluster.driver(2).leader_is_gone(MemberId(1)));
+    cluster.driver(2).campaign();
+    cluster.run();
+    cluster.tick(2);
+    assert_eq!((cluster.leaders(), cluster.driver(2).status().leader), (vec![1], MemberId(1)));
+    assert_eq!(cluster.driver(1).status().term, term, "nobody was disturbed");
+}
+
+#[test]
+fn one_that_was_cut_off_does_not_disturb_the_others_when_it_is_back() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![3];
+    cluster.tick(100);
+    let term = cluster.driver(1).status().term;
+    cluster.cut_off.clear();
+    cluster.tick(100);
+    assert_eq!((cluster.leaders(), cluster.driver(1).status().term), (vec![1], term));
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![1];
+    cluster.tick(60);
+    let leaders = cluster.leaders();
+    assert!(leaders.len() == 1 && leaders != [1], "{leaders:?}");
+}
+
+#[test]
+fn a_follower_that_fell_behind_gets_what_is_only_on_disk() {
+    let mut cluster = Cluster::led_by_first(3, 2);
+    cluster.cut_off = vec![3];
+    for data in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        cluster.propose(1, data);
+    }
+    cluster.cut_off.clear();
+    cluster.tick(3);
+    assert_eq!(cluster.applied(3), ["a", "b", "c", "d", "e", "f", "g", "h"]);
+    assert!(cluster.members[&3].restored.is_empty());
+}
+
+#[test]
+fn a_follower_that_fell_further_behind_gets_a_snapshot_and_then_the_rest() {
+    let mut cluster = Cluster::led_by_first(3, 2);
+    cluster.cut_off = vec![3];
+    for data in ["a", "b", "c", "d", "e"] {
+        cluster.propose(1, data);
+    }
+    cluster.driver(1).log_released(Index(5));
+    cluster.cut_off.clear();
+    cluster.tick(2);
+    let restored = &cluster.members[&3].restored;
+    assert_eq!(restored.len(), 1);
+    assert_eq!((restored[0].index, restored[0].voters.len()), (Index(6), 3));
+    cluster.driver(1).snapshot_sent(MemberId(3), true);
+    cluster.propose(1, "f");
+    cluster.tick(2);
+    assert_eq!(cluster.applied(3), ["f"]);
+}
+
+#[test]
+fn what_the_log_lets_go_of_while_it_is_read_back_ends_in_a_snapshot() {
+    let mut cluster = Cluster::led_by_first(3, 2);
+    cluster.cut_off = vec![3];
+    for data in ["a", "b", "c", "d", "e"] {
+        cluster.propose(1, data);
+    }
+    // The log lets go of everything that memory does not hold, and the driver does not know yet.
+    cluster.members.get_mut(&1).unwrap().log.clear();
+    cluster.cut_off.clear();
+    cluster.tick(8);
+    assert_eq!(cluster.members[&3].restored.len(), 1);
+}
+
+#[test]
+fn reports_reach_the_leader_with_an_answer() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.driver(2).set_report(Bytes::from_static(b"digest"));
+    cluster.propose(1, "a");
+    cluster.propose(1, "b");
+    assert_eq!(cluster.members[&1].reports, [(MemberId(2), Bytes::from_static(b"digest"))]);
+}
+
+#[test]
+fn progress_tells_who_is_behind_and_who_was_heard_of() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![3];
+    cluster.propose(1, "a");
+    cluster.tick(30);
+    let progress = cluster.driver(1).progress();
+    let seen = progress.iter().map(|of| (of.member.0, of.matched.0, of.is_active)).collect::<Vec<_>>();
+    assert_eq!(seen, [(2, 2, seen[0].2), (3, 1, false)]);
+    assert!(cluster.driver(2).progress().is_empty());
+}
+
+#[test]
+fn a_member_that_lost_its_log_says_so_and_stops() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.propose(1, "a");
+    let mut empty = driver_of(MemberId(2), 100, restored(&[1, 2, 3]));
+    let heartbeat =
+        Message { term: Term(1), commit: Index(2), ..Message::new(MessageKind::Heartbeat, MemberId(1), MemberId(2)) };
+    let error = empty.step(heartbeat).unwrap_err();
+    assert!(matches!(error, ConsensusError::LogLost { known: Index(2), last: Index(0), .. }), "{error}");
+}
+
+#[test]
+fn a_conflicting_tail_is_overwritten() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![1];
+    cluster.driver(1).propose([Bytes::from_static(b"lost")]).unwrap();
+    cluster.run();
+    cluster.driver(2).leader_is_gone(MemberId(1));
+    cluster.driver(3).leader_is_gone(MemberId(1));
+    cluster.driver(2).campaign();
+    cluster.run();
+    cluster.propose(2, "kept");
+    cluster.cut_off.clear();
+    cluster.tick(3);
+    for id in 1..=3 {
+        assert_eq!(cluster.applied(id), ["kept"]);
+    }
+}
