@@ -1,4 +1,4 @@
-//! What the backend costs: `cargo run --profile dist -p backend --example measure -- DIRECTORY`.
+//! What the backend costs: `cargo run --profile dist -p backend --example backend_costs -- DIRECTORY`.
 //!
 //! The directory should lie on the disk that is to be measured; about 1.5 GB is written there and removed again. The
 //! figures of `docs/backend.md` come from here. CPU is that of the whole process, kernel included.

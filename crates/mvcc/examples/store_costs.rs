@@ -1,6 +1,6 @@
 //! Prints what the store costs: bytes of memory per key, nanoseconds per operation, time to restore.
 //!
-//! `cargo run --release -p mvcc --example measure [keys] [value bytes]`. The backend lies in the temporary directory.
+//! `cargo run --release -p mvcc --example store_costs [keys] [value bytes]`. The backend lies in the temporary directory.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a tool that prints times")]
 
@@ -33,7 +33,7 @@ fn main() {
     let program = std::env::current_exe().expect("the way to this program");
     for order in ["ordered", "shuffled"] {
         println!("-- {keys} keys of 20 bytes, {order}, values of {value_len} bytes; CPU time");
-        let dir = std::env::temp_dir().join(format!("mvcc-measure-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("mvcc-store-costs-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for the backend");
         for mode in [order, "restore"] {
             // A process each, so that memory is only what the store takes.
