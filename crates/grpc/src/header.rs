@@ -9,7 +9,7 @@ use api::errors::Code;
 use bytes::{BufMut, Bytes, BytesMut};
 use machine::{Body, RangeBody, Reply};
 use prost::Message;
-use types::{ClusterId, MemberId, Term, put_varint, varint_len};
+use types::{ClusterId, MemberId, Term, number_len, put_number};
 
 use crate::rpc::{Answer, MessageTail};
 use crate::status::Status;
@@ -108,12 +108,8 @@ impl HeaderField {
     }
 
     fn push_number(&mut self, tag: u8, number: u64) {
-        if number == 0 {
-            return;
-        }
-        self.push(tag);
         let mut free = &mut self.bytes[self.len..];
-        put_varint(&mut free, number);
+        put_number(&mut free, tag, number);
         self.len = HEADER_FIELD_BYTES_MAX - free.len();
     }
 }
@@ -175,17 +171,6 @@ impl MessageTail for ReplyTail {
 
 fn encode_rows(rows: &mut RangeBody, out: &mut BytesMut, bytes_max: usize) -> Result<bool, Status> {
     Ok(rows.encode_next(out, bytes_max).map_err(server::Error::from)?)
-}
-
-fn put_number(out: &mut Vec<u8>, tag: u8, number: u64) {
-    if number != 0 {
-        out.push(tag);
-        put_varint(out, number);
-    }
-}
-
-fn number_len(number: u64) -> usize {
-    if number == 0 { 0 } else { 1 + varint_len(number) }
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! is below 16.
 
 use bytes::{BufMut, BytesMut};
-use prost::encoding::{encode_varint, encoded_len_varint};
-use types::Record;
+use types::{Record, put_varint, varint_len};
 
 /// A tag of a length-delimited field.
 pub(crate) const fn bytes_tag(field: u8) -> u8 {
@@ -25,12 +24,12 @@ const RANGE_COUNT: u8 = number_tag(4);
 /// Appends the head of a length-delimited field; `len` bytes must follow.
 pub(crate) fn put_len(out: &mut BytesMut, tag: u8, len: u64) {
     out.put_u8(tag);
-    encode_varint(len, out);
+    put_varint(out, len);
 }
 
 /// How many bytes a length-delimited field with `len` bytes takes.
 pub(crate) fn delimited_len(len: u64) -> u64 {
-    1 + encoded_len_varint(len) as u64 + len
+    1 + varint_len(len) as u64 + len
 }
 
 /// Appends a length-delimited field, even if it is empty.
@@ -41,14 +40,11 @@ pub(crate) fn put_bytes(out: &mut BytesMut, tag: u8, bytes: &[u8]) {
 
 /// Appends a number, unless it is 0.
 pub(crate) fn put_number(out: &mut BytesMut, tag: u8, number: i64) {
-    if number != 0 {
-        out.put_u8(tag);
-        encode_varint(number as u64, out);
-    }
+    types::put_number(out, tag, number as u64);
 }
 
 pub(crate) fn number_len(number: i64) -> usize {
-    if number == 0 { 0 } else { 1 + encoded_len_varint(number as u64) }
+    types::number_len(number as u64)
 }
 
 /// Appends an embedded `KeyValue`.

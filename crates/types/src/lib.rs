@@ -1,8 +1,9 @@
 //! Plain values that every part of Quorate speaks in: revisions, ids, key ranges, stored records, log entries.
 //!
 //! Nothing here does I/O, reads a clock or knows the wire protocol beyond the one message that is also the
-//! stored form, `mvccpb.KeyValue` ([`Record`]).
+//! stored form, `mvccpb.KeyValue` ([`Record`]), and how its numbers are encoded.
 
+mod field;
 mod id;
 mod key_range;
 mod log_entry;
@@ -10,9 +11,10 @@ mod message;
 mod record;
 mod revision;
 
+pub use field::{number_len, put_number, put_varint, varint_len};
 pub use id::{ClusterId, Index, LeaseId, MemberId, Term};
 pub use key_range::{KeyRange, RangeEnd};
 pub use log_entry::{EntryKind, HardState, LogEntry};
 pub use message::{Message, MessageKind, SnapshotMeta};
-pub use record::{Record, RecordMeta, put_varint, varint_len};
+pub use record::{Record, RecordMeta};
 pub use revision::{ParseRevisionError, Revision, RowKey};

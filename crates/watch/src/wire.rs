@@ -1,6 +1,6 @@
 //! Pieces of encoded protobuf: short runs built on the stack, and records passed on without copying.
 
-use types::Record;
+use types::{Record, put_number, put_varint};
 
 /// A piece of a message.
 pub(crate) enum Part<'a> {
@@ -39,20 +39,19 @@ impl Head {
         self.len += 1;
     }
 
-    pub(crate) fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.byte(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.byte(number as u8);
+    pub(crate) fn varint(&mut self, number: u64) {
+        self.append(|free| put_varint(free, number));
     }
 
     /// A number field; nothing if it is zero.
     pub(crate) fn number(&mut self, tag: u8, number: u64) {
-        if number != 0 {
-            self.byte(tag);
-            self.varint(number);
-        }
+        self.append(|free| put_number(free, tag, number));
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut &mut [u8])) {
+        let mut free = &mut self.bytes[self.len..];
+        write(&mut free);
+        self.len = HEAD_BYTES_MAX - free.len();
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
