@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use api::etcdserverpb::ResponseHeader;
 use testkit::grpc::Status;
 
@@ -29,16 +29,31 @@ pub fn revision(header: &Option<ResponseHeader>) -> i64 {
 ///
 /// # Errors
 /// If it does not within `limit`, or fails.
-pub async fn holds_within<Check: Future<Output = Result<bool>>>(
-    limit: Duration,
-    mut check: impl FnMut() -> Check,
-) -> Result<()> {
+pub async fn holds_within(limit: Duration, mut check: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    found_within(limit, async || Ok(check().await?.then_some(()))).await
+}
+
+/// As [`holds_within`], for a check that finds something in the end.
+///
+/// # Errors
+/// If it does not within `limit`, or fails.
+pub async fn found_within<T>(limit: Duration, mut check: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = tokio::time::Instant::now() + limit;
-    while !check().await? {
+    loop {
+        if let Some(found) = check().await? {
+            return Ok(found);
+        }
         if tokio::time::Instant::now() > deadline {
             bail!("still not so after {limit:?}");
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Ok(())
+}
+
+/// Waits for what may never come: a call to a member that is frozen or cut off.
+///
+/// # Errors
+/// If it does not come within `limit`.
+pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(limit, future).await.with_context(|| format!("nothing came within {limit:?}"))
 }

@@ -20,6 +20,9 @@ pub enum Difference {
     CreationDividesEvents,
     /// Puts of nested transactions count against the quota, as from 3.6.14 on.
     NestedPutsCost,
+    /// New peer URLs of a member are checked as those of an added one are. A bad one stops all members of an etcd
+    /// cluster, again at every start.
+    UpdatesAreChecked,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
     NoAutoCompaction,
 }

@@ -6,6 +6,7 @@
 //!
 //! - [`Target`] says which program, [`Member`] is a running one, [`on_both_targets!`] makes the tests.
 //! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
+//! - [`Cluster`] runs several members, and harms them and the network between them.
 //! - [`Ground`] is a place for a member whose surroundings, flags and files the test chooses.
 //! - [`differential`] compares both programs on random requests.
 //!
@@ -19,6 +20,7 @@ pub mod request;
 
 mod address;
 mod check;
+mod cluster;
 mod ctl_script;
 mod difference;
 mod ground;
@@ -28,12 +30,13 @@ mod run;
 mod target;
 mod watch;
 
-pub use check::{fails, holds_within, revision};
+pub use check::{fails, found_within, holds_within, revision, within};
+pub use cluster::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Seat, Wiring};
 pub use ctl_script::run_ctl_script;
 pub use difference::Difference;
 pub use ground::{Ended, Ground, ended};
 pub use member::Member;
 pub use process::Process;
-pub use run::{chosen, run, run_unlimited};
+pub use run::{CLUSTER_LIMIT, chosen, run, run_unlimited, run_within};
 pub use target::{Target, cached};
 pub use watch::{Watch, shown};

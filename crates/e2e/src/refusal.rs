@@ -20,3 +20,19 @@ pub const LEASE_NOT_FOUND: Refusal = (Code::NotFound, "etcdserver: requested lea
 pub const LEASE_EXISTS: Refusal = (Code::FailedPrecondition, "etcdserver: lease already exists");
 pub const LEASE_TTL_TOO_LARGE: Refusal = (Code::OutOfRange, "etcdserver: too large lease TTL");
 pub const BAD_LEADER_TRANSFEREE: Refusal = (Code::FailedPrecondition, "etcdserver: bad leader transferee");
+pub const NOT_LEADER: Refusal = (Code::FailedPrecondition, "etcdserver: not leader");
+pub const NO_LEADER: Refusal = (Code::Unavailable, "etcdserver: no leader");
+pub const LEADER_CHANGED: Refusal = (Code::Unavailable, "etcdserver: leader changed");
+/// Begins the texts of all requests that took too long.
+pub const TIMED_OUT: Refusal = (Code::Unavailable, "etcdserver: request timed out");
+pub const UNHEALTHY_CLUSTER: Refusal = (Code::Unavailable, "etcdserver: unhealthy cluster");
+pub const NOT_ENOUGH_STARTED: Refusal =
+    (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members");
+pub const MEMBER_NOT_FOUND: Refusal = (Code::NotFound, "etcdserver: member not found");
+pub const PEER_URL_EXISTS: Refusal = (Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
+pub const BAD_MEMBER_URLS: Refusal = (Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+pub const NOT_A_LEARNER: Refusal = (Code::FailedPrecondition, "etcdserver: can only promote a learner member");
+pub const LEARNER_NOT_READY: Refusal =
+    (Code::FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader");
+pub const TOO_MANY_LEARNERS: Refusal = (Code::FailedPrecondition, "etcdserver: too many learner members in cluster");
+pub const NOT_FOR_LEARNERS: Refusal = (Code::Unavailable, "etcdserver: rpc not supported for learner");

@@ -13,6 +13,9 @@ use crate::Target;
 /// No test takes this long unless something hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// No test of a cluster takes this long: its members wait for one another, and more of them share the machine.
+pub const CLUSTER_LIMIT: Duration = Duration::from_secs(150);
+
 thread_local! {
     static REPORT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
@@ -39,9 +42,21 @@ impl Drop for ShowOnPanic {
 /// # Panics
 /// If the body fails or takes too long: that is how a test fails.
 pub fn run<Body: Future<Output = Result<()>>>(target: Target, body: impl FnOnce(Target) -> Body) {
+    run_within(LIMIT, target, body);
+}
+
+/// As [`run`], with another limit.
+///
+/// # Panics
+/// If the body fails or takes too long.
+pub fn run_within<Body: Future<Output = Result<()>>>(
+    limit: Duration,
+    target: Target,
+    body: impl FnOnce(Target) -> Body,
+) {
     run_unlimited(async {
-        let outcome = tokio::time::timeout(LIMIT, body(target)).await;
-        outcome.with_context(|| format!("not done after {LIMIT:?}"))?.with_context(|| format!("on {target}"))
+        let outcome = tokio::time::timeout(limit, body(target)).await;
+        outcome.with_context(|| format!("not done after {limit:?}"))?.with_context(|| format!("on {target}"))
     });
 }
 
@@ -72,7 +87,7 @@ where
 }
 
 /// Makes two tests of each body, an `async fn(Target) -> anyhow::Result<()>`: `etcd::name` and `quorate::name`. After
-/// `unlimited:` they are [`run_unlimited`].
+/// `unlimited:` they are [`run_unlimited`], after `clusters:` they may take [`CLUSTER_LIMIT`].
 #[macro_export]
 macro_rules! on_both_targets {
     (unlimited: $($body:ident),* $(,)?) => {
@@ -86,6 +101,21 @@ macro_rules! on_both_targets {
             $(#[test]
             fn $body() {
                 $crate::run_unlimited(super::$body($crate::Target::Quorate));
+            })*
+        }
+    };
+    (clusters: $($body:ident),* $(,)?) => {
+        mod etcd {
+            $(#[test]
+            fn $body() {
+                $crate::run_within($crate::CLUSTER_LIMIT, $crate::Target::Etcd, super::$body);
+            })*
+        }
+        mod quorate {
+            $(#[test]
+            #[ignore = "Quorate does not run clusters of several members yet"]
+            fn $body() {
+                $crate::run_within($crate::CLUSTER_LIMIT, $crate::Target::Quorate, super::$body);
             })*
         }
     };

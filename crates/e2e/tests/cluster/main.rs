@@ -1,0 +1,11 @@
+//! What a client can observe of a cluster of several members, by area.
+#![allow(clippy::unwrap_used, reason = "a failed expectation fails the test")]
+
+mod founding;
+mod leadership;
+mod learners;
+mod leases;
+mod membership;
+mod serving;
+mod upkeep;
+mod watching;
