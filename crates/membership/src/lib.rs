@@ -11,16 +11,20 @@
 //! Source: etcd-io/etcd `server/etcdserver/api/membership`.
 
 mod change;
+mod founding;
 mod identity;
 mod log_form;
 mod member;
 mod membership;
+mod peer_urls;
 pub mod rows;
 mod version;
 
 pub use change::{Change, MembershipError};
+pub use founding::{JoinError, NewCluster, OwnUrlsError, check_own_urls, find_own_id};
 pub use identity::{cluster_id, member_id};
 pub use log_form::LoggedChange;
 pub use member::{Attributes, Member};
 pub use membership::{ConfState, Membership};
+pub use peer_urls::{Resolve, UrlsDiffer, compare_urls};
 pub use version::{ClusterVersion, Downgrade, ParseVersionError};

@@ -1,10 +1,12 @@
-//! Plain values that every part of Quorate speaks in: revisions, ids, key ranges, stored records, log entries.
+//! Plain values that every part of Quorate speaks in: revisions, ids, key ranges, stored records, log entries,
+//! the members a cluster starts with.
 //!
 //! Nothing here does I/O, reads a clock or knows the wire protocol beyond the one message that is also the
 //! stored form, `mvccpb.KeyValue` ([`Record`]), and how its numbers are encoded.
 
 mod field;
 mod id;
+mod initial_cluster;
 mod key_range;
 mod log_entry;
 mod message;
@@ -13,6 +15,7 @@ mod revision;
 
 pub use field::{number_len, put_number, put_varint, varint_len};
 pub use id::{ClusterId, Index, LeaseId, MemberId, Term};
+pub use initial_cluster::{InitialCluster, InitialMember};
 pub use key_range::{KeyRange, RangeEnd};
 pub use log_entry::{EntryKind, HardState, LogEntry};
 pub use message::{Message, MessageKind, SnapshotMeta};
