@@ -110,11 +110,12 @@ fn listeners(written: &mut Written) {
             );
         }
     }
-    if written.sound(&["listen-client-urls"])
-        && written.given("listen-client-urls").is_some()
-        && written.urls("listen-client-urls").is_empty()
+    for (name, usual) in
+        [("listen-peer-urls", "http://localhost:2380"), ("listen-client-urls", "http://localhost:2379")]
     {
-        written.wrong("listen-client-urls", "--listen-client-urls names no URL", "write http://localhost:2379");
+        if written.sound(&[name]) && written.given(name).is_some() && written.urls(name).is_empty() {
+            written.wrong(name, format!("--{name} names no URL"), &format!("write {usual}"));
+        }
     }
     if written.sound(&["listen-client-urls", "listen-client-http-urls"]) {
         let grpc = written.urls("listen-client-urls");
@@ -378,6 +379,9 @@ fn bounds(written: &mut Written) {
         "watch-progress-notify-interval",
         "warning-apply-duration",
         "warning-unary-request-duration",
+        "raft-read-timeout",
+        "raft-write-timeout",
+        "corrupt-check-time",
     ] {
         let time = written.duration(name);
         if time < 0 {
@@ -385,10 +389,14 @@ fn bounds(written: &mut Written) {
             written.wrong(name, error, "write a duration such as 5s");
         }
     }
-    for name in ["backend-batch-limit", "compaction-batch-limit"] {
+    for (name, hint) in [
+        ("backend-batch-limit", "write 0 for the default"),
+        ("compaction-batch-limit", "write 0 for the default"),
+        ("max-learners", "write 0 for none"),
+    ] {
         let limit = written.int(name);
         if limit < 0 {
-            written.wrong(name, format!("--{name} must not be negative (set to {limit})"), "write 0 for the default");
+            written.wrong(name, format!("--{name} must not be negative (set to {limit})"), hint);
         }
     }
     let request = written.uint("max-request-bytes");

@@ -1,9 +1,10 @@
 //! The settings the server runs with: checked, complete, in real types.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use types::InitialCluster;
 
 use crate::gate;
 use crate::go;
@@ -24,22 +25,36 @@ pub struct Settings {
 
     /// Never empty; plain text only.
     pub listen_client_urls: Vec<Url>,
+    /// Never empty; plain text only.
     pub listen_peer_urls: Vec<Url>,
     /// Never empty.
     pub advertise_client_urls: Vec<Url>,
     /// Never empty.
     pub initial_advertise_peer_urls: Vec<Url>,
 
-    /// As written; empty means this member alone. See [`Settings::bootstrap`].
-    pub initial_cluster: String,
+    /// As written; empty means this member alone. See [`Settings::initial_cluster`].
+    initial_cluster: String,
     pub initial_cluster_token: String,
     pub initial_cluster_state: InitialClusterState,
+    /// The data is to become that of a cluster of one.
+    pub force_new_cluster: bool,
+    /// Membership changes that would cost the quorum are refused.
+    pub strict_reconfig_check: bool,
+    /// The same on all members, or they disagree on what the log does.
+    pub max_learners: usize,
+    pub corruption_checks: CorruptionChecks,
 
     /// At least 1 ms.
     pub heartbeat_interval: Duration,
     /// At least five heartbeats.
     pub election_timeout: Duration,
     pub pre_vote: bool,
+    /// The first election after a start need not wait for a whole timeout.
+    pub initial_election_tick_advance: bool,
+    /// At least 5 s.
+    pub peer_read_timeout: Duration,
+    /// At least 5 s.
+    pub peer_write_timeout: Duration,
     /// Entries left in the log when it is cut.
     pub snapshot_catchup_entries: u64,
 
@@ -83,12 +98,15 @@ pub enum InitialClusterState {
     Existing,
 }
 
-/// How a member without data begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bootstrap {
-    pub token: String,
-    /// The founding members and their peer URLs, sorted. Only this one, for now.
-    pub members: BTreeMap<String, Vec<Url>>,
+/// When members compare what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    /// Before this member serves anybody.
+    pub initial: bool,
+    /// The leader compares all data this often.
+    pub interval: Option<Duration>,
+    /// The leader compares the hashes of compactions this often.
+    pub compaction_interval: Option<Duration>,
 }
 
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
@@ -100,6 +118,7 @@ const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 const COMPACTION_BATCH_DEFAULT: usize = 1_000;
 const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_MIN: Duration = Duration::from_millis(100);
+const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 const UNARY_WARNING_DEFAULT: Duration = Duration::from_millis(300);
 /// For values, where the machine does not tell how much memory it has.
 const VALUE_MEMORY_FALLBACK_BYTES: u64 = 256 << 20;
@@ -130,9 +149,21 @@ impl Settings {
                 "existing" => InitialClusterState::Existing,
                 _ => InitialClusterState::New,
             },
+            force_new_cluster: written.bool("force-new-cluster"),
+            strict_reconfig_check: written.bool("strict-reconfig-check"),
+            max_learners: count(written, "max-learners"),
+            corruption_checks: CorruptionChecks {
+                initial: gate_on(written, "InitialCorruptCheck"),
+                interval: Some(time(written, "corrupt-check-time")).filter(|time| !time.is_zero()),
+                compaction_interval: gate_on(written, "CompactHashCheck")
+                    .then(|| time(written, "compact-hash-check-time")),
+            },
             heartbeat_interval: Duration::from_millis(written.uint("heartbeat-interval")),
             election_timeout: Duration::from_millis(written.uint("election-timeout")),
             pre_vote: written.bool("pre-vote"),
+            initial_election_tick_advance: written.bool("initial-election-tick-advance"),
+            peer_read_timeout: peer_timeout(written, "raft-read-timeout"),
+            peer_write_timeout: peer_timeout(written, "raft-write-timeout"),
             snapshot_catchup_entries: written.uint("snapshot-catchup-entries"),
             max_txn_ops: size(written.uint("max-txn-ops")),
             max_request_bytes: size(written.uint("max-request-bytes")),
@@ -207,45 +238,40 @@ impl Settings {
         }
     }
 
-    /// How to begin without data. To be asked only then: with data, the flags it comes from mean nothing.
+    /// The members the cluster starts with, or that the cluster to be joined has. To be asked only without data: with
+    /// data, the flags it comes from mean nothing.
+    ///
+    /// Whether this member's part of it is what it advertises may need name resolution, and is left to the caller.
     ///
     /// # Errors
-    /// If the flags contradict each other, or ask for more members than this one, or for joining others.
+    /// If the flags contradict each other.
     ///
-    /// Source: etcd-io/etcd `server/config/config.go` (`VerifyBootstrap`).
-    pub fn bootstrap(&self) -> Result<Bootstrap, Problem> {
-        let members = self.initial_members()?;
-        let Some(own) = members.get(&self.name) else {
-            let names: Vec<_> = members.keys().map(|name| go::quote(name)).collect();
+    /// Source: etcd-io/etcd `server/config/config.go` (`VerifyBootstrap`, `VerifyJoinExisting`).
+    pub fn initial_cluster(&self) -> Result<InitialCluster, Problem> {
+        let (cluster, tls) = self.read_initial_cluster()?;
+        if cluster.member(&self.name).is_none() {
+            let names: Vec<_> = cluster.members().iter().map(|member| go::quote(&member.name)).collect();
             let error =
                 format!("couldn't find local name {} in the initial cluster configuration", go::quote(&self.name));
             let hint = format!("--initial-cluster has {}; --name must be one of them", names.join(" and "));
             return Err(Problem::new(error).hint(hint));
-        };
-        self.own_urls_agree(own)?;
-        let mut seen = BTreeSet::new();
-        if !members.values().flatten().all(|url| seen.insert(url)) {
-            let error = format!("initial cluster {} has duplicate url", show(&members));
+        }
+        if cluster.has_duplicate_url() {
+            let error = format!("initial cluster {cluster} has duplicate url");
             return Err(Problem::new(error).hint("give every member in --initial-cluster URLs of its own"));
         }
-        if members.len() > 1 {
-            let error =
-                format!("--initial-cluster is refused: it names {} members ({})", members.len(), show(&members));
-            return Err(Problem::new(error).hint("clusters of several members come later; leave it out"));
+        if let Some(url) = tls.filter(|_| cluster.members().len() > 1) {
+            let error = format!("--initial-cluster is refused: TLS between members comes later ({url})");
+            return Err(Problem::new(error).hint("write http:// instead of https://, unix:// instead of unixs://"));
         }
-        if self.initial_cluster_state == InitialClusterState::Existing {
-            let error = "--initial-cluster-state=existing is refused: there is no data, and joining others comes later";
-            return Err(
-                Problem::new(error).hint("write new to found a cluster, or set --data-dir to where the data is")
-            );
-        }
-        Ok(Bootstrap { token: self.initial_cluster_token.clone(), members })
+        Ok(cluster)
     }
 
-    fn initial_members(&self) -> Result<BTreeMap<String, Vec<Url>>, Problem> {
-        let mut members = BTreeMap::<String, Vec<Url>>::new();
+    /// The initial cluster, and the first of its URLs that asks for TLS.
+    fn read_initial_cluster(&self) -> Result<(InitialCluster, Option<Url>), Problem> {
+        let mut pairs = Vec::new();
         if self.initial_cluster.is_empty() {
-            members.insert(self.name.clone(), self.initial_advertise_peer_urls.clone());
+            pairs.extend(self.initial_advertise_peer_urls.iter().map(|url| (self.name.clone(), url.clone())));
         }
         for part in self.initial_cluster.split(',').filter(|part| !part.is_empty()) {
             let (name, text) = part.split_once('=').unwrap_or((part, ""));
@@ -253,58 +279,35 @@ impl Settings {
                 Problem::new(format!("error setting up initial cluster: {why}"))
                     .hint("write --initial-cluster=name=http://host:port,...")
             })?;
-            members.entry(name.to_string()).or_default().push(url);
+            pairs.push((name.to_string(), url));
         }
-        members.values_mut().for_each(|urls| urls.sort());
-        Ok(members)
+        let tls = pairs.iter().map(|(_, url)| url).find(|url| url.is_tls()).cloned();
+        let pairs = pairs.into_iter().map(|(name, url)| (name, url.to_string()));
+        Ok((InitialCluster::new(self.initial_cluster_token.clone(), pairs), tls))
     }
 
-    /// Whether `own`, from the initial cluster, are the URLs this member advertises.
-    fn own_urls_agree(&self, own: &[Url]) -> Result<(), Problem> {
-        let advertised = &self.initial_advertise_peer_urls;
-        let missing = |from: &[Url], urls: &[Url]| -> Vec<String> {
-            urls.iter().filter(|url| !from.contains(url)).map(Url::to_string).collect()
-        };
-        let hint = "make --initial-advertise-peer-urls and this member's part of --initial-cluster equal";
-        let unadvertised = missing(advertised, own);
-        if !unadvertised.is_empty() {
-            let named: Vec<_> = unadvertised.iter().map(|url| format!("{}={url}", self.name)).collect();
-            let error = format!(
-                "--initial-cluster has {} but missing from --initial-advertise-peer-urls={} ({})",
-                named.join(","),
-                url::join(advertised),
-                difference(advertised, own)
-            );
-            return Err(Problem::new(error).hint(hint));
+    /// What this version cannot do yet: clusters of several members are on their way.
+    ///
+    /// # Errors
+    /// If `cluster`, the initial one of a member without data, is more than this member, or if more is asked for than to
+    /// found it or to go on.
+    pub fn require_alone(&self, cluster: Option<&InitialCluster>) -> Result<(), Problem> {
+        let refuse = |what: &str, hint: &str| Err(Problem::new(format!("{what} is refused")).hint(hint));
+        if self.force_new_cluster {
+            return refuse("--force-new-cluster", "clusters of several members come later; leave it out");
         }
-        let unlisted = missing(own, advertised);
-        if !unlisted.is_empty() {
-            let all: Vec<_> = advertised.iter().map(|url| format!("{}={url}", self.name)).collect();
-            let error = format!(
-                "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",
-                unlisted.join(","),
-                all.join(",")
-            );
-            return Err(Problem::new(error).hint(hint));
+        let Some(cluster) = cluster else { return Ok(()) };
+        if cluster.members().len() > 1 {
+            let what = format!("--initial-cluster of {} members ({cluster})", cluster.members().len());
+            return refuse(&what, "clusters of several members come later; leave it out");
+        }
+        if self.initial_cluster_state == InitialClusterState::Existing {
+            let hint = "there is no data, and joining others comes later: write new to found a cluster, or set \
+                        --data-dir to where the data is";
+            return refuse("--initial-cluster-state=existing", hint);
         }
         Ok(())
     }
-}
-
-/// How two sorted lists differ, in etcd's words.
-fn difference(advertised: &[Url], own: &[Url]) -> String {
-    let quoted = |urls: &[Url]| urls.iter().map(|url| go::quote(&url.to_string())).collect::<Vec<_>>().join(" ");
-    if advertised.len() != own.len() {
-        return format!("len([{}]) != len([{}])", quoted(advertised), quoted(own));
-    }
-    let pair = advertised.iter().zip(own).find(|(a, b)| a != b);
-    pair.map(|(a, b)| format!("resolved urls: {} != {}", go::quote(&a.to_string()), go::quote(&b.to_string())))
-        .unwrap_or_default()
-}
-
-fn show(members: &BTreeMap<String, Vec<Url>>) -> String {
-    let parts = members.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
-    parts.collect::<Vec<_>>().join(",")
 }
 
 /// The advertised URLs; where they were left at their default and the listener is on all addresses, that of the
@@ -366,6 +369,16 @@ fn streams(written: &mut Written) -> u32 {
         written.notices.push(Notice::Setting { setting, what });
     }
     if asked == 0 { STREAMS_MAX } else { asked.min(STREAMS_MAX) }
+}
+
+/// etcd takes no shorter ones: members heartbeat on quiet connections nearly as rarely.
+fn peer_timeout(written: &mut Written, name: &str) -> Duration {
+    let asked = time(written, name);
+    if asked < PEER_TIMEOUT_MIN {
+        let setting = written.given(name).map(ToString::to_string).unwrap_or_default();
+        written.notices.push(Notice::Setting { setting, what: "less than 5s counts as 5s".to_string() });
+    }
+    asked.max(PEER_TIMEOUT_MIN)
 }
 
 fn gate_on(written: &Written, name: &str) -> bool {

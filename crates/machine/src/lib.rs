@@ -38,7 +38,7 @@ pub use alarms::{Alarm, Alarms};
 pub use cost::{put_cost, txn_cost};
 pub use error::{ApplyError, Failure, MachineError, RequestError};
 pub use machine::{Applied, Machine, MachineOptions};
-pub use members::{VoterChange, encode_conf_change};
+pub use members::{VoterChange, encode_conf_change, parse_conf_change};
 pub use read::NotPrimary;
 pub use reply::{Body, RangeBody, Reply};
 pub use shared::Shared;

@@ -47,6 +47,11 @@ pub(crate) fn decode_conf_change(data: &[u8]) -> Result<(u64, Result<Change, App
     Ok((read.id, logged.parse().map_err(|error| ApplyError::Undecodable(error.to_string()))))
 }
 
+/// The change that a log entry makes; `None` if it holds none that can be read.
+pub fn parse_conf_change(data: &[u8]) -> Option<Change> {
+    decode_conf_change(data).ok()?.1.ok()
+}
+
 /// Changes the members; returns the response to whoever asked, without its header, and what raft must be told.
 pub(crate) fn change(
     membership: &mut Membership,

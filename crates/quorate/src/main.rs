@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod listeners;
+mod outside;
 mod serve;
 mod settings;
 mod start_failure;
@@ -93,10 +94,16 @@ fn banner(settings: &config::Settings) {
 }
 
 fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Result<Ending, StartFailure> {
-    let member_settings = settings::member(settings);
+    let mut member_settings = settings::member(settings);
+    let mut initial = None;
     if !server::holds_data(&member_settings, &RealDisk)? {
         // Only a member without data founds a cluster; one that has data ignores these flags.
-        settings.bootstrap().map_err(StartFailure::Settings)?;
+        initial = Some(settings.initial_cluster().map_err(StartFailure::Settings)?);
+    }
+    settings.require_alone(initial.as_ref()).map_err(StartFailure::Settings)?;
+    if let Some(initial) = initial {
+        settings::bootstrap(settings, &initial)?;
+        member_settings.initial_cluster = initial;
     }
     let connections_max = descriptors::connections_max()?;
     let listeners = Listeners::bind(settings)?;

@@ -3,8 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use config::Url;
-use server::{Limits, Settings};
+use config::{InitialClusterState, Url};
+use server::{Bootstrap, COMPATIBLE_VERSION, CorruptionChecks, InitialState, Limits, Settings, StartError, Told};
+use types::InitialCluster;
+
+use crate::outside::Network;
+use crate::start_failure::StartFailure;
 
 /// Log segments; not a setting, because nothing is gained by another size.
 const WAL_SEGMENT_BYTES: u64 = 64 << 20;
@@ -20,9 +24,22 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         peer_urls: from.initial_advertise_peer_urls.iter().map(Url::to_string).collect(),
         client_urls: from.advertise_client_urls.iter().map(Url::to_string).collect(),
         cluster_token: from.initial_cluster_token.clone(),
+        initial_cluster: InitialCluster::default(),
+        initial_state: initial_state(from),
+        force_new_cluster: from.force_new_cluster,
+        strict_reconfig_check: from.strict_reconfig_check,
+        learners_max: from.max_learners,
+        corruption_checks: CorruptionChecks {
+            initial: from.corruption_checks.initial,
+            interval: from.corruption_checks.interval,
+            compaction_interval: from.corruption_checks.compaction_interval,
+        },
         heartbeat_interval: from.heartbeat_interval,
         election_timeout: from.election_timeout,
         pre_vote: from.pre_vote,
+        initial_election_tick_advance: from.initial_election_tick_advance,
+        peer_read_timeout: from.peer_read_timeout,
+        peer_write_timeout: from.peer_write_timeout,
         limits: Limits {
             max_request_bytes: from.max_request_bytes,
             max_txn_ops: from.max_txn_ops,
@@ -44,6 +61,22 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         warning_request_duration: from.warning_unary_request_duration,
         wal_segment_size_bytes: wal_segment_size_bytes(from.max_request_bytes),
     }
+}
+
+fn initial_state(from: &config::Settings) -> InitialState {
+    match from.initial_cluster_state {
+        InitialClusterState::New => InitialState::New,
+        InitialClusterState::Existing => InitialState::Existing,
+    }
+}
+
+/// Whether a member without data can begin as it is told to.
+pub(crate) fn bootstrap(from: &config::Settings, initial: &InitialCluster) -> Result<Bootstrap, StartFailure> {
+    let advertised: Vec<String> = from.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
+    let version = COMPATIBLE_VERSION.parse().expect("a version of etcd");
+    let told = Told { name: &from.name, advertised: &advertised, initial, state: initial_state(from), version };
+    let mut network = Network::new().map_err(StartError::Thread)?;
+    Ok(Bootstrap::without_data(&told, &mut network)?)
 }
 
 /// More threads read faster than one takes from them.

@@ -1,7 +1,7 @@
 //! Why a member does not start, and how the log says so.
 
 use config::Problem;
-use server::StartError;
+use server::{BootstrapError, StartError};
 
 use crate::descriptors::TooFew;
 use crate::listeners::BindError;
@@ -11,6 +11,8 @@ use crate::listeners::BindError;
 pub(crate) enum StartFailure {
     #[error("{0}")]
     Settings(Problem),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
     Descriptors(#[from] TooFew),
     #[error(transparent)]
@@ -30,7 +32,7 @@ impl StartFailure {
 
     fn task(&self) -> &'static str {
         match self {
-            StartFailure::Settings(_) => "failed to verify flags",
+            StartFailure::Settings(_) | StartFailure::Bootstrap(_) => "failed to verify flags",
             StartFailure::Listeners(_) => "failed to listen for clients",
             StartFailure::Descriptors(_) => "failed to start the member",
             StartFailure::Member(error) => match error {

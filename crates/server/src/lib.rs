@@ -20,6 +20,7 @@
 mod apply_thread;
 mod backend_thread;
 mod boot;
+mod bootstrap;
 mod claim;
 mod error;
 mod fate;
@@ -41,6 +42,7 @@ mod wal_thread;
 
 pub use apply_thread::to_consensus;
 pub use boot::{Core, StartError, boot, holds_data};
+pub use bootstrap::{Bootstrap, BootstrapError, NotAMember, Outside, RemoteCluster, Told, standalone};
 pub use error::Error;
 pub use handle::Handle;
 pub use large_reads::LargeReads;
@@ -48,5 +50,6 @@ pub use layout::{LOCK_FILE, Layout};
 pub use leases::KeepAlive;
 pub use machine::{ApplyError, Body, RangeBody, Reply, RequestError};
 pub use member::{Door, Member, World};
-pub use settings::{Limits, Settings};
+pub use membership::ClusterVersion;
+pub use settings::{CorruptionChecks, InitialState, Limits, Settings};
 pub use shared::{COMPATIBLE_VERSION, Identity};

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use types::InitialCluster;
+
 /// The settings of one member.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -13,9 +15,23 @@ pub struct Settings {
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
     pub cluster_token: String,
+    /// The members the cluster starts with, or has, if this one is to join it. Counts only without data.
+    pub initial_cluster: InitialCluster,
+    pub initial_state: InitialState,
+    /// Make the data that of a cluster of one.
+    pub force_new_cluster: bool,
+    /// Refuse membership changes that would cost the quorum.
+    pub strict_reconfig_check: bool,
+    /// The same on all members, or they disagree on what the log does.
+    pub learners_max: usize,
+    pub corruption_checks: CorruptionChecks,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     pub pre_vote: bool,
+    /// The first election after a start need not wait for a whole timeout.
+    pub initial_election_tick_advance: bool,
+    pub peer_read_timeout: Duration,
+    pub peer_write_timeout: Duration,
     pub limits: Limits,
     /// Bytes of current values kept in memory.
     pub value_budget_bytes: usize,
@@ -37,6 +53,24 @@ pub struct Settings {
     /// A request that takes longer is logged.
     pub warning_request_duration: Duration,
     pub wal_segment_size_bytes: u64,
+}
+
+/// Whether a member without data founds a cluster or joins one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialState {
+    New,
+    Existing,
+}
+
+/// When members compare what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    /// Before this member serves anybody.
+    pub initial: bool,
+    /// The leader compares all data this often.
+    pub interval: Option<Duration>,
+    /// The leader compares the hashes of compactions this often.
+    pub compaction_interval: Option<Duration>,
 }
 
 /// Limits that requests meet.
@@ -62,9 +96,21 @@ impl Settings {
             peer_urls: vec!["http://localhost:2380".into()],
             client_urls: vec!["http://localhost:2379".into()],
             cluster_token: "etcd-cluster".into(),
+            initial_cluster: InitialCluster::new(
+                "etcd-cluster",
+                [("default".to_owned(), "http://localhost:2380".to_owned())],
+            ),
+            initial_state: InitialState::New,
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            learners_max: 1,
+            corruption_checks: CorruptionChecks::default(),
             heartbeat_interval: Duration::from_millis(100),
             election_timeout,
             pre_vote: true,
+            initial_election_tick_advance: true,
+            peer_read_timeout: Duration::from_secs(5),
+            peer_write_timeout: Duration::from_secs(5),
             limits: Limits {
                 max_request_bytes: 1_572_864,
                 max_txn_ops: 128,

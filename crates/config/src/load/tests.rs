@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::flag::{Flag, Kind, Status};
-use crate::settings::InitialClusterState;
+use crate::settings::{CorruptionChecks, InitialClusterState};
 use crate::{LogLevel, LogOutput, table};
 
 /// One start: arguments, variables, and the text of `etcd.yml`.
@@ -148,8 +148,12 @@ fn every_flag_is_known_as_flag_variable_and_key() {
         ways(flag, |start, called| match table::canonical(flag).status {
             Status::Works => {
                 let loaded = start.run();
-                // `zap` is the only logger, and what a retention counts matters only once there is one.
-                let has_effect = !matches!(flag.name, "logger" | "auto-compaction-mode");
+                // `zap` is the only logger; what a retention counts, or how often hashes are compared, matters only once
+                // there is one, or once they are.
+                let has_effect = !matches!(
+                    table::canonical(flag).name,
+                    "logger" | "auto-compaction-mode" | "compact-hash-check-time"
+                );
                 assert_eq!(loaded.settings != defaults, has_effect, "{called}");
                 let old = loaded.notices.iter().any(|notice| format!("{notice:?}").contains("old name"));
                 assert_eq!(old, matches!(flag.status, Status::OldName(_)), "{called}: {:?}", loaded.notices);
@@ -224,9 +228,15 @@ fn defaults_are_etcds_but_for_the_data_directory() {
     assert_eq!(settings.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!(settings.value_memory_budget_bytes, 1_024_000);
     assert_eq!(settings.log.outputs, [LogOutput::Stderr]);
-    let bootstrap = args(&[]).run().settings.bootstrap().unwrap();
-    assert_eq!(bootstrap.token, "etcd-cluster");
-    assert_eq!(bootstrap.members["default"][0].to_string(), "http://localhost:2380");
+    assert_eq!(settings.max_learners, 1);
+    assert!(settings.strict_reconfig_check && settings.initial_election_tick_advance && !settings.force_new_cluster);
+    let checks = CorruptionChecks { initial: false, interval: None, compaction_interval: None };
+    assert_eq!(settings.corruption_checks, checks);
+    let cluster = args(&[]).run().settings.initial_cluster().unwrap();
+    assert_eq!(
+        (cluster.token.as_str(), cluster.to_string().as_str()),
+        ("etcd-cluster", "default=http://localhost:2380")
+    );
 }
 
 #[test]
@@ -356,11 +366,13 @@ fn validation_has_etcds_texts() {
         (&["--name="], "--name must not be empty"),
         (&["--backend-batch-interval=-1s"], "--backend-batch-interval must not be negative (set to -1s)"),
         (&["--backend-batch-limit=-1"], "--backend-batch-limit must not be negative (set to -1)"),
+        (&["--max-learners=-1"], "--max-learners must not be negative (set to -1)"),
+        (&["--listen-peer-urls="], "--listen-peer-urls names no URL"),
         (&["--max-request-bytes=0"], "--max-request-bytes must be from 1 to 1073741824 (set to 0)"),
         (&["--log-outputs="], "--log-outputs names no output"),
         (
             &["--feature-gates=AllAlpha=true"],
-            "--feature-gates=AllAlpha=true is refused (for InitialCorruptCheck): comparing hashes between members comes with clusters of several members",
+            "--feature-gates=AllAlpha=true is refused (for StopGRPCServiceOnDefrag): it comes later; requests are served during defragmentation",
         ),
         (
             &["--enable-grpc-gateway=true"],
@@ -634,57 +646,108 @@ fn wildcard_listeners_are_advertised_by_their_address() {
     let settings = file("listen-client-urls: http://0.0.0.0:5\nlisten-peer-urls: http://0.0.0.0:6\n").run().settings;
     assert_eq!(settings.advertise_client_urls[0].to_string(), "http://10.0.0.7:5");
     assert_eq!(settings.initial_advertise_peer_urls[0].to_string(), "http://10.0.0.7:6");
-    let members = settings.bootstrap().unwrap().members;
-    assert_eq!(members["default"][0].to_string(), "http://10.0.0.7:6");
+    assert_eq!(settings.initial_cluster().unwrap().to_string(), "default=http://10.0.0.7:6");
 
     let unreachable =
         args(&["--listen-client-urls=http://0.0.0.0:5", "--advertise-client-urls=http://127.0.0.1:5"]).run();
     assert!(format!("{:?}", unreachable.notices).contains("cannot reach http://127.0.0.1:5"));
 }
 
+/// As an etcd 3.5.30 says it, where it knows the case.
 #[test]
-fn bootstrap_has_etcds_texts() {
+fn the_initial_cluster_has_etcds_texts() {
     for (given, want) in [
         (
             &["--name=q", "--initial-cluster=a=http://localhost:2380"][..],
             r#"couldn't find local name "q" in the initial cluster configuration"#,
         ),
         (
+            &["--initial-cluster==http://localhost:2380"],
+            r#"couldn't find local name "default" in the initial cluster configuration"#,
+        ),
+        (
             &["--initial-cluster=foo"],
             "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
         ),
         (
-            &["--initial-cluster=default=http://127.0.0.1:1"],
-            r#"--initial-cluster has default=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: "http://localhost:2380" != "http://127.0.0.1:1")"#,
-        ),
-        (
-            &["--initial-cluster=default=http://localhost:2380,default=http://localhost:2381"],
-            r#"--initial-cluster has default=http://localhost:2381 but missing from --initial-advertise-peer-urls=http://localhost:2380 (len(["http://localhost:2380"]) != len(["http://localhost:2380" "http://localhost:2381"]))"#,
-        ),
-        (
-            &[
-                "--initial-advertise-peer-urls=http://localhost:2380,http://localhost:2381",
-                "--initial-cluster=default=http://localhost:2380",
-            ],
-            "--initial-advertise-peer-urls has http://localhost:2381 but missing from --initial-cluster=default=http://localhost:2380,default=http://localhost:2381",
+            &["--initial-cluster=default=http://localhost:2380/x"],
+            "error setting up initial cluster: URL must not contain a path: http://localhost:2380/x",
         ),
         (
             &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
             "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url",
         ),
         (
-            &["--initial-cluster=default=http://localhost:2380,b=http://b:2380"],
-            "--initial-cluster is refused: it names 2 members (b=http://b:2380,default=http://localhost:2380)",
+            &["--initial-cluster=default=http://localhost:2380,default=http://localhost:2380"],
+            "initial cluster default=http://localhost:2380,default=http://localhost:2380 has duplicate url",
         ),
         (
-            &["--initial-cluster-state=existing"],
-            "--initial-cluster-state=existing is refused: there is no data, and joining others comes later",
+            &["--initial-cluster=default=http://localhost:2380,b=https://b:2380"],
+            "--initial-cluster is refused: TLS between members comes later (https://b:2380)",
         ),
     ] {
-        let problem = args(given).run().settings.bootstrap().unwrap_err();
-        assert_eq!(problem.error(), want);
-        assert!(problem.field("hint").is_some());
+        for state in ["new", "existing"] {
+            let state = format!("--initial-cluster-state={state}");
+            let given: Vec<&str> = given.iter().copied().chain([state.as_str()]).collect();
+            let problem = args(&given).run().settings.initial_cluster().unwrap_err();
+            assert_eq!(problem.error(), want);
+            assert!(problem.field("hint").is_some());
+        }
     }
+}
+
+#[test]
+fn the_initial_cluster_is_read() {
+    let given = [
+        "--name=a",
+        "--initial-cluster-token=t",
+        "--initial-cluster=b=http://b:1,a=http://a:2,,a=unix:///a.sock,",
+        "--initial-cluster-state=existing",
+    ];
+    let settings = args(&given).run().settings;
+    let cluster = settings.initial_cluster().unwrap();
+    assert_eq!((cluster.token.as_str(), cluster.members().len()), ("t", 2));
+    assert_eq!(cluster.to_string(), "a=http://a:2,a=unix:///a.sock,b=http://b:1");
+    assert_eq!(settings.initial_cluster_state, InitialClusterState::Existing);
+}
+
+#[test]
+fn what_comes_with_clusters_is_refused_until_then() {
+    for (given, want) in [
+        (
+            "--initial-cluster=default=http://localhost:2380,b=http://b:2380",
+            Some("--initial-cluster of 2 members (b=http://b:2380,default=http://localhost:2380) is refused"),
+        ),
+        ("--initial-cluster-state=existing", Some("--initial-cluster-state=existing is refused")),
+        ("--force-new-cluster", Some("--force-new-cluster is refused")),
+        ("--name=a", None),
+    ] {
+        let settings = args(&[given]).run().settings;
+        let refused = settings.require_alone(Some(&settings.initial_cluster().unwrap()));
+        assert_eq!(refused.as_ref().err().map(Problem::error), want);
+        // With data, only one of them means anything.
+        assert_eq!(settings.require_alone(None).is_err(), given == "--force-new-cluster");
+    }
+}
+
+#[test]
+fn comparing_hashes_is_asked_for_by_old_names_and_new_ones() {
+    let old = args(&[
+        "--experimental-initial-corrupt-check",
+        "--experimental-corrupt-check-time=5s",
+        "--experimental-compact-hash-check-enabled",
+        "--experimental-compact-hash-check-time=2s",
+    ]);
+    let new = args(&[
+        "--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true",
+        "--corrupt-check-time=5s",
+        "--compact-hash-check-time=2s",
+    ]);
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let checks = CorruptionChecks { initial: true, interval: seconds(5), compaction_interval: seconds(2) };
+    assert_eq!(old.run().settings.corruption_checks, checks);
+    assert_eq!(new.run().settings.corruption_checks, checks);
+    assert_eq!(args(&["--compact-hash-check-time=2s"]).run().settings.corruption_checks.compaction_interval, None);
 }
 
 /// Without what they belong to, etcd 3.5 starts with them.
@@ -697,6 +760,10 @@ fn values_that_concern_nothing_are_let_through() {
 
 #[test]
 fn values_etcd_corrects_are_corrected() {
+    let loaded = args(&["--raft-read-timeout=1s", "--raft-write-timeout=7s"]).run();
+    let seconds = (loaded.settings.peer_read_timeout.as_secs(), loaded.settings.peer_write_timeout.as_secs());
+    assert_eq!((seconds, loaded.notices.len()), ((5, 7), 1), "{:?}", loaded.notices);
+
     let loaded = args(&["--bcrypt-cost=99"]).run();
     assert!(format!("{:?}", loaded.notices).contains("use default bcrypt cost"));
     for zero in ["0", "0s", "0h", ""] {

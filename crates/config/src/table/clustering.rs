@@ -2,15 +2,14 @@
 
 use crate::flag::{Flag, Kind::*};
 
-const PEERS: &str = "it comes with clusters of several members";
-const DISCOVERY_LATER: &str = "discovery comes with clusters of several members; list them in --initial-cluster";
+const DISCOVERY_LATER: &str = "discovery comes later; list the members in --initial-cluster";
 
 #[rustfmt::skip] // one row is one flag
 pub(super) static CLUSTERING: &[Flag] = &[
     Flag::new("initial-advertise-peer-urls", Urls, "http://localhost:2380",
         "The peer URLs of this member that others are told"),
     Flag::new("initial-cluster", Text, "",
-        "The members of a new cluster: name=url,name=url; empty means this member alone"),
+        "The first members: name=url,name=url, a name with several URLs several times; empty means this member alone"),
     Flag::new("initial-cluster-state", Choice(&["new", "existing"]), "new",
         "Whether to found a cluster or to join one; without meaning once there is data"),
     Flag::new("initial-cluster-token", Text, "etcd-cluster",
@@ -18,8 +17,7 @@ pub(super) static CLUSTERING: &[Flag] = &[
     Flag::new("advertise-client-urls", Urls, "http://localhost:2379",
         "The client URLs of this member that clients are told; required if --listen-client-urls is set"),
     Flag::new("strict-reconfig-check", Bool, "true",
-        "Refuse membership changes that would cost the quorum")
-        .no_meaning("membership changes come with clusters of several members"),
+        "Refuse membership changes that would cost the quorum"),
     Flag::new("pre-vote", Bool, "true",
         "Ask whether an election can be won before calling it"),
     Flag::new("auto-compaction-retention", Text, "0",
@@ -28,11 +26,11 @@ pub(super) static CLUSTERING: &[Flag] = &[
     Flag::new("auto-compaction-mode", Text, "periodic",
         "What the retention counts: `periodic` for time, `revision` for revisions"),
     Flag::new("max-learners", Int, "1",
-        "How many learners the cluster may have").of("3.6+").refused(PEERS),
+        "How many learners the cluster may have; the same on all members").of("3.6+"),
     Flag::new("corrupt-check-time", Duration, "0s",
-        "How often members compare hashes; 0 means never").of("3.6+").refused(PEERS),
+        "How often the leader compares the hash of its data with the others'; 0 means never").of("3.6+"),
     Flag::new("compact-hash-check-time", Duration, "1m",
-        "How often the leader compares the hashes of compactions").of("3.6+").refused(PEERS),
+        "How often the leader compares the hashes of compactions, if the gate CompactHashCheck is on").of("3.6+"),
     Flag::new("downgrade-check-time", Duration, "5s",
         "How often the state of a downgrade is looked at").of("3.6+").refused("downgrades come later"),
 ];

@@ -22,11 +22,9 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("election-timeout", Uint, "1000",
         "Milliseconds without a leader before an election; at least 5 heartbeats, at most 50000"),
     Flag::new("initial-election-tick-advance", Bool, "true",
-        "Shorten the first wait for an election after a start")
-        .no_meaning("a cluster of one elects itself without waiting"),
+        "Shorten the first wait for an election after a start"),
     Flag::new("listen-peer-urls", Urls, "http://localhost:2380",
-        "Where other members connect to")
-        .no_meaning("nobody listens there yet: connections between members come with clusters of several members"),
+        "Where other members connect to"),
     Flag::new("listen-client-urls", Urls, "http://localhost:2379",
         "Where clients connect to: http://ip:port or unix:///path"),
     Flag::new("listen-client-http-urls", Urls, "",
@@ -73,11 +71,9 @@ pub(super) static MEMBER: &[Flag] = &[
         "Set SO_REUSEADDR on listeners").at(&["socket-options.reuse-address"])
         .no_meaning("it is always set, so that a restart need not wait for old connections"),
     Flag::new("raft-read-timeout", Duration, "5s",
-        "How long a read from a peer may take").not_in_file()
-        .refused("connections between members come with clusters of several members"),
+        "How long a read from a peer may take; at least 5s").not_in_file(),
     Flag::new("raft-write-timeout", Duration, "5s",
-        "How long a write to a peer may take").not_in_file()
-        .refused("connections between members come with clusters of several members"),
+        "How long a write to a peer may take; at least 5s").not_in_file(),
     Flag::new("compaction-batch-limit", Int, "1000",
         "How many revisions a compaction removes in one go").of("3.6+"),
     Flag::new("compaction-sleep-interval", Duration, "10ms",
@@ -101,8 +97,7 @@ pub(super) static MEMBER: &[Flag] = &[
 #[rustfmt::skip]
 pub(super) static UNSAFE: &[Flag] = &[
     Flag::new("force-new-cluster", Bool, "false",
-        "Turn this member's data into a cluster of one")
-        .refused("it comes with clusters of several members"),
+        "Turn this member's data into a cluster of one"),
     Flag::new("unsafe-no-fsync", Bool, "false",
         "Do not wait for the disk before a write is acknowledged")
         .refused("an acknowledged write is on disk here, always; put the data directory on a memory file system for tests"),
