@@ -17,6 +17,7 @@ mod log_form;
 mod member;
 mod membership;
 mod peer_urls;
+mod reconfiguration;
 pub mod rows;
 mod version;
 
@@ -27,4 +28,5 @@ pub use log_form::LoggedChange;
 pub use member::{Attributes, Member};
 pub use membership::{ConfState, Membership};
 pub use peer_urls::{Resolve, UrlsDiffer, compare_urls};
-pub use version::{ClusterVersion, Downgrade, ParseVersionError};
+pub use reconfiguration::{HEALTH_INTERVAL_SECONDS, Link, Unwise, is_in_sync};
+pub use version::{ClusterVersion, Downgrade, ParseVersionError, next_cluster_version};

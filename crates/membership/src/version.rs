@@ -18,6 +18,11 @@ pub struct ClusterVersion {
 #[error("not a version: want major.minor.patch")]
 pub struct ParseVersionError;
 
+impl ClusterVersion {
+    /// What a cluster has if nothing is known of its members.
+    pub const FIRST: ClusterVersion = ClusterVersion { major: 3, minor: 0 };
+}
+
 impl fmt::Display for ClusterVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.0", self.major, self.minor)
@@ -49,9 +54,62 @@ pub struct Downgrade {
     pub enabled: bool,
 }
 
+/// The version the leader should have the cluster agree on next, given the one it has and what its members, all of them,
+/// say of themselves (`None`: no answer). `None` if it should stay as it is.
+///
+/// The first decision needs no answers. Later ones raise the version to the lowest of all members, or lower it by one
+/// minor version where the operator has asked for exactly that.
+///
+/// Source: etcd-io/etcd `etcdserver/server.go` (`monitorVersions`), 3.6 `etcdserver/version/monitor.go`.
+pub fn next_cluster_version(
+    current: Option<ClusterVersion>,
+    members: impl IntoIterator<Item = Option<ClusterVersion>>,
+    downgrade: &Downgrade,
+) -> Option<ClusterVersion> {
+    let all = members.into_iter().collect::<Option<Vec<_>>>();
+    let lowest = all.and_then(|versions| versions.into_iter().min());
+    let Some(current) = current else { return Some(lowest.unwrap_or(ClusterVersion::FIRST)) };
+    let lowest = lowest.filter(|version| version.major == current.major)?;
+    let is_asked_for = || downgrade.enabled && downgrade.target_version.parse() == Ok(lowest);
+    let is_lowered = lowest.minor + 1 == current.minor && is_asked_for();
+    (lowest > current || is_lowered).then_some(lowest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn next(current: &str, members: &[&str], downgrade: &str) -> String {
+        let parse = |text: &&str| text.parse::<ClusterVersion>().ok();
+        let downgrade = Downgrade { enabled: !downgrade.is_empty(), target_version: downgrade.to_owned() };
+        let next = next_cluster_version(parse(&current), members.iter().map(parse), &downgrade);
+        next.map_or_else(String::new, |version| version.to_string())
+    }
+
+    #[test]
+    fn the_first_version_is_the_lowest_of_all_or_the_first_there_was() {
+        assert_eq!(next("", &["3.5.30", "3.6.1"], ""), "3.5.0");
+        assert_eq!(next("", &["3.5.30", "down"], ""), "3.0.0");
+        assert_eq!(next("", &[], ""), "3.0.0");
+    }
+
+    #[test]
+    fn a_version_is_raised_once_all_members_have_it() {
+        assert_eq!(next("3.0.0", &["3.5.30", "3.5.29"], ""), "3.5.0");
+        assert_eq!(next("3.5.0", &["3.6.1", "3.7.0"], ""), "3.6.0");
+        assert_eq!(next("3.5.0", &["3.6.1", "down"], ""), "");
+        assert_eq!(next("3.5.0", &["3.6.1", "3.5.30"], ""), "");
+        assert_eq!(next("3.5.0", &["4.0.0"], ""), "");
+    }
+
+    #[test]
+    fn a_version_is_lowered_only_by_one_and_when_asked_for() {
+        assert_eq!(next("3.6.0", &["3.5.30", "3.6.1"], ""), "");
+        assert_eq!(next("3.6.0", &["3.5.30", "3.6.1"], "3.5.0"), "3.5.0");
+        assert_eq!(next("3.6.0", &["3.5.30", "down"], "3.5.0"), "");
+        assert_eq!(next("3.6.0", &["3.4.1"], "3.4.0"), "");
+        assert_eq!(next("3.6.0", &["3.6.1"], "3.5.0"), "");
+    }
 
     #[test]
     fn versions_are_read_and_written() {

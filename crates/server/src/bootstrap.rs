@@ -108,8 +108,6 @@ pub struct Told<'a> {
 /// One of several founders that are asked whether they know this one already: they may all be about to start.
 const FOUNDER_TIMEOUT: Duration = Duration::from_secs(1);
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(10);
-/// No older members can be in a cluster.
-const CLUSTER_VERSION_MIN: ClusterVersion = ClusterVersion { major: 3, minor: 0 };
 
 impl Bootstrap {
     /// Decides how to begin without data.
@@ -190,7 +188,7 @@ fn is_compatible(members: &[Member], own: ClusterVersion, outside: &mut dyn Outs
     let is_downgrade =
         members.iter().flat_map(urls).find_map(|url| outside.downgrade_enabled(&url).ok()).unwrap_or(false);
     let next = ClusterVersion { minor: own.minor + 1, ..own };
-    let (min, max) = if is_downgrade { (next, next) } else { (CLUSTER_VERSION_MIN, own) };
+    let (min, max) = if is_downgrade { (next, next) } else { (ClusterVersion::FIRST, own) };
     !versions.is_empty() && versions.iter().all(|version| (min..=max).contains(version))
 }
 
