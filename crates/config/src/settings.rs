@@ -289,14 +289,9 @@ impl Settings {
     /// What this version cannot do yet: clusters of several members are on their way.
     ///
     /// # Errors
-    /// If `cluster`, the initial one of a member without data, is more than this member, or if more is asked for than to
-    /// found it or to go on.
-    pub fn require_alone(&self, cluster: Option<&InitialCluster>) -> Result<(), Problem> {
+    /// If `cluster`, the initial one of a member without data, is more than this member, or not to be founded.
+    pub fn require_alone(&self, cluster: &InitialCluster) -> Result<(), Problem> {
         let refuse = |what: &str, hint: &str| Err(Problem::new(format!("{what} is refused")).hint(hint));
-        if self.force_new_cluster {
-            return refuse("--force-new-cluster", "clusters of several members come later; leave it out");
-        }
-        let Some(cluster) = cluster else { return Ok(()) };
         if cluster.members().len() > 1 {
             let what = format!("--initial-cluster of {} members ({cluster})", cluster.members().len());
             return refuse(&what, "clusters of several members come later; leave it out");

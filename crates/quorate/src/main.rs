@@ -95,13 +95,10 @@ fn banner(settings: &config::Settings) {
 
 fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Result<Ending, StartFailure> {
     let mut member_settings = settings::member(settings);
-    let mut initial = None;
     if !server::holds_data(&member_settings, &RealDisk)? {
         // Only a member without data founds a cluster; one that has data ignores these flags.
-        initial = Some(settings.initial_cluster().map_err(StartFailure::Settings)?);
-    }
-    settings.require_alone(initial.as_ref()).map_err(StartFailure::Settings)?;
-    if let Some(initial) = initial {
+        let initial = settings.initial_cluster().map_err(StartFailure::Settings)?;
+        settings.require_alone(&initial).map_err(StartFailure::Settings)?;
         settings::bootstrap(settings, &initial)?;
         member_settings.initial_cluster = initial;
     }

@@ -32,6 +32,8 @@ impl Outside for Network {
                         Err(error) => {
                             tracing::warn!(host, %error, "failed to resolve URL Host");
                             why = config::reason(&error);
+                            // What getaddrinfo's errors begin with says nothing.
+                            why = why.trim_start_matches("failed to lookup address information: ").to_owned();
                         }
                     }
                     tokio::time::sleep(RESOLVE_RETRY_INTERVAL).await;

@@ -43,6 +43,7 @@ impl StartFailure {
                 StartError::LogMissing { .. }
                 | StartError::Gap { .. }
                 | StartError::Mismatch { .. }
+                | StartError::NotAMember(_)
                 | StartError::Log(_)
                 | StartError::Backend(_)
                 | StartError::Machine(_) => "failed to open the data",

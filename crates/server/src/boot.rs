@@ -18,6 +18,7 @@ use mvcc::StoreOptions;
 use types::{EntryKind, HardState, Index, LogEntry, MemberId, Term};
 use wal::{Wal, WalError, WalMeta, WalOptions};
 
+use crate::bootstrap::{NotAMember, standalone};
 use crate::layout::{Layout, Place};
 use crate::settings::Settings;
 use crate::shared::{COMPATIBLE_VERSION, Identity};
@@ -45,6 +46,8 @@ pub enum StartError {
     Gap { log: PathBuf, state: PathBuf, first: Index, needed: Index },
     #[error("{log} and {state} do not belong together ({what}); restore both from the same copy")]
     Mismatch { log: PathBuf, state: PathBuf, what: String },
+    #[error(transparent)]
+    NotAMember(#[from] NotAMember),
     #[error(transparent)]
     Log(#[from] WalError),
     #[error(transparent)]
@@ -128,6 +131,16 @@ pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box
         wal.append(&entries, Some(hard_state))?;
         wal.sync()?;
     }
+    if settings.force_new_cluster {
+        let membership = machine.shared().membership();
+        let (committed, added) = standalone(member, &membership, applied, hard_state, &entries, settings.learners_max)?;
+        drop(membership);
+        tracing::warn!(%member, changes = added.len(), commit = %committed.commit, "forcing a new cluster of one");
+        wal.append(&added, Some(committed))?;
+        wal.sync()?;
+        hard_state = committed;
+        entries.extend(added);
+    }
     let (voters, learners) = voters_and_learners(&machine);
     let terms = vec![applied];
     let restored = Restored { hard_state, voters, learners, applied, terms, before_first: applied.0, entries };
@@ -191,6 +204,7 @@ fn machine_options(settings: &Settings) -> MachineOptions {
         },
         lessor: LessorOptions { ttl_min, checkpoint_interval },
         persist_checkpoints: settings.lease_checkpoints_persist,
+        learners_max: settings.learners_max,
         ..MachineOptions::default()
     }
 }

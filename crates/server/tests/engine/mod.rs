@@ -10,10 +10,11 @@ use bytes::Bytes;
 use consensus::Effect;
 use env::{Disk, Monotonic, SimDisk, SystemRng};
 use machine::Applied;
+use membership::Change;
 use mvcc::PruneStep;
 use prost::Message;
 use server::{Core, Layout, Settings, StartError, boot};
-use types::Index;
+use types::{Index, MemberId};
 
 /// Runs a member in one thread: what the server's threads do, one after the other.
 pub(crate) struct Engine {
@@ -23,9 +24,18 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn start(disk: &SimDisk, segment_size_bytes: u64) -> Result<Engine, StartError> {
+        Engine::start_with(disk, segment_size_bytes, |_| ())
+    }
+
+    pub(crate) fn start_with(
+        disk: &SimDisk,
+        segment_size_bytes: u64,
+        adjust: impl Fn(&mut Settings),
+    ) -> Result<Engine, StartError> {
         let mut settings = Settings::new("/data".into());
         settings.wal_segment_size_bytes = segment_size_bytes;
         settings.catchup_entries = 20;
+        adjust(&mut settings);
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let layout = Layout::new(Path::new("/data"), None);
         layout.create_root(disk.as_ref()).expect("the root can be made");
@@ -66,6 +76,19 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Proposes a change of the members and runs. It takes effect if the voters there were before agree.
+    pub(crate) fn change(&mut self, change: &Change) {
+        self.next_id += 1;
+        let data = machine::encode_conf_change(self.next_id, change);
+        self.core.driver.propose_conf_change(data).expect("it leads");
+        self.run();
+    }
+
+    /// Who is a member.
+    pub(crate) fn members(&self) -> Vec<MemberId> {
+        self.core.machine.shared().membership().members().map(|member| member.id).collect()
     }
 
     /// Proposes and runs; returns whether the request was acknowledged.
