@@ -47,10 +47,19 @@ async fn a_path_without_a_method_is_malformed(target: Target) -> Result<()> {
     refused(&member, request, (Code::Unimplemented, "malformed method name: \"/nothing\"")).await
 }
 
+fn prefixed(body: &[u8]) -> Bytes {
+    [&[0, 0, 0, 0, body.len() as u8], body].concat().into()
+}
+
 async fn undecodable_messages_are_refused(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
-    let truncated = b"\0\0\0\0\x03\x0a\x7fa";
-    let answer = member.raw(RawRequest::grpc(PUT, Bytes::from_static(truncated))).await?;
+    // Cut off in: a field, its length, its tag, before and in a number.
+    for body in [&b"\x0a\x7fa"[..], b"\x0a\x81", b"\x8a", b"\x0a\x01a\x18", b"\x0a\x01a\x18\x80"] {
+        let expected = (Code::Internal, "grpc: error unmarshalling request: unexpected EOF");
+        refused(&member, RawRequest::grpc(PUT, prefixed(body)), expected).await?;
+    }
+    let too_long_a_number = [0xff; 12];
+    let answer = member.raw(RawRequest::grpc(PUT, prefixed(&too_long_a_number))).await?;
     let status = answer.outcome().unwrap().unwrap_err();
     assert_eq!(status.code, Code::Internal);
     assert!(status.message.starts_with("grpc: error unmarshalling request: "), "{}", status.message);

@@ -45,7 +45,7 @@ impl Requests {
     /// away.
     pub(crate) async fn only<Q: Message + Default>(&mut self) -> Result<Q, Status> {
         let message = self.next_bytes().await?.ok_or_else(missing)?;
-        Q::decode(message).map_err(|error| unreadable("grpc: error unmarshalling request", &error))
+        decode(message, "grpc: error unmarshalling request")
     }
 
     /// The message of a call with one request and many answers: nothing may follow it.
@@ -70,8 +70,7 @@ impl Requests {
     /// As [`Requests::only`], save that there need be no message.
     pub(crate) async fn next<Q: Message + Default>(&mut self) -> Result<Option<Q>, Status> {
         let Some(message) = self.next_bytes().await? else { return Ok(None) };
-        let decoded = Q::decode(message).map(Some);
-        decoded.map_err(|error| unreadable("grpc: failed to unmarshal the received message", &error))
+        decode(message, "grpc: failed to unmarshal the received message").map(Some)
     }
 
     async fn next_bytes(&mut self) -> Result<Option<Bytes>, Status> {
@@ -192,15 +191,23 @@ fn cut_off(text: &'static str) -> Status {
     Status::new(Code::Unknown, text)
 }
 
-/// `what` and why: in the commonest case what Go's decoder says, otherwise what ours says.
+/// Decodes a message; `what` is said of one that is broken, and why.
+fn decode<Q: Message + Default>(mut message: Bytes, what: &str) -> Result<Q, Status> {
+    Q::decode(&mut message).map_err(|error| unreadable(what, &error, message.is_empty()))
+}
+
+/// `what` and why: in the commonest case what Go's decoder says, otherwise what ours says. Ours says the same of a number
+/// that is cut off and of one that is too long; only the first was `read_to_end`.
 /// Only transactions nest, so a message nested deeper than the decoder follows is one with too much in it.
-fn unreadable(what: &str, error: &prost::DecodeError) -> Status {
+fn unreadable(what: &str, error: &prost::DecodeError, read_to_end: bool) -> Status {
     let text = error.to_string();
     if text.ends_with("recursion limit reached") {
         return errors::TOO_MANY_OPS.into();
     }
     let text = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
-    let cut_off = text.ends_with("buffer underflow") || text.ends_with("delimited length exceeded");
+    let cut_off = text.ends_with("buffer underflow")
+        || text.ends_with("delimited length exceeded")
+        || (read_to_end && text.ends_with("invalid varint"));
     let why = if cut_off { "unexpected EOF" } else { text };
     Status::new(Code::Internal, format!("{what}: {why}"))
 }

@@ -267,11 +267,18 @@ fn a_message_over_the_limit_is_refused_before_it_is_read() {
 #[test]
 fn broken_messages_are_refused_with_etcds_texts() {
     let good = put("value");
-    let cases: [(&[u8], Code, &str); 7] = [
+    let cases: [(&[u8], Code, &str); 10] = [
         (b"", Code::Internal, "cardinality violation: received no request message from non-client-streaming RPC"),
         (b"\0\0\0", Code::Unknown, "EOF"),
         (&good[..9], Code::Unknown, "unexpected EOF"),
         (b"\0\0\0\0\x02\x0a\x05", Code::Internal, "grpc: error unmarshalling request: unexpected EOF"),
+        (b"\0\0\0\0\x02\x0a\x85", Code::Internal, "grpc: error unmarshalling request: unexpected EOF"),
+        (b"\0\0\0\0\x01\x8a", Code::Internal, "grpc: error unmarshalling request: unexpected EOF"),
+        (
+            b"\0\0\0\0\x0d\x8a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01",
+            Code::Internal,
+            "grpc: error unmarshalling request: invalid varint",
+        ),
         (
             &[&b"\x01"[..], &good[1..]].concat(),
             Code::Internal,
