@@ -8,11 +8,13 @@
 //! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
 //! - [`Cluster`] runs several members, and harms them and the network between them.
 //! - [`Ground`] is a place for a member whose surroundings, flags and files the test chooses.
+//! - [`chaos`] loads a cluster, does it harm, and has what clients saw judged.
 //! - [`differential`] compares both programs on random requests.
 //!
 //! Tests here use real time, files and sockets; that is what they are about.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes need real time and files")]
 
+pub mod chaos;
 pub mod differential;
 pub mod http;
 pub mod refusal;
@@ -27,6 +29,7 @@ mod ground;
 mod member;
 mod process;
 mod run;
+mod small_disk;
 mod target;
 mod watch;
 
@@ -38,5 +41,6 @@ pub use ground::{Ended, Ground, ended};
 pub use member::Member;
 pub use process::Process;
 pub use run::{CLUSTER_LIMIT, chosen, run, run_unlimited, run_within};
+pub use small_disk::SmallDisk;
 pub use target::{Target, cached};
 pub use watch::{Watch, shown};

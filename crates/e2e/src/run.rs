@@ -104,6 +104,21 @@ macro_rules! on_both_targets {
             })*
         }
     };
+    (unlimited clusters: $($body:ident),* $(,)?) => {
+        mod etcd {
+            $(#[test]
+            fn $body() {
+                $crate::run_unlimited(super::$body($crate::Target::Etcd));
+            })*
+        }
+        mod quorate {
+            $(#[test]
+            #[ignore = "Quorate does not run clusters of several members yet"]
+            fn $body() {
+                $crate::run_unlimited(super::$body($crate::Target::Quorate));
+            })*
+        }
+    };
     (clusters: $($body:ident),* $(,)?) => {
         mod etcd {
             $(#[test]

@@ -11,8 +11,6 @@ mod failing;
 mod full;
 #[path = "disk/serving.rs"]
 mod serving;
-#[path = "disk/small_disk.rs"]
-mod small_disk;
 
 use std::time::Duration;
 

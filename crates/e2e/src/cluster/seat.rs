@@ -64,6 +64,11 @@ impl Seat {
         format!("http://{}", self.place.advertised)
     }
 
+    /// A directory of its own, which holds its data and output.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }

@@ -8,11 +8,9 @@ use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{RangeRequest, StatusRequest, TxnRequest};
 use e2e::refusal::NO_SPACE;
 use e2e::request::{delete, everything, get, lease, op_delete, op_put, put, txn, value_is, watch_range};
-use e2e::{Ground, Process, Target, Watch, fails, holds_within, revision, run, shown};
+use e2e::{Ground, Process, SmallDisk, Target, Watch, fails, holds_within, revision, run, shown};
 use rustix::process::Signal;
 use testkit::grpc::{Client, Status};
-
-use crate::small_disk::SmallDisk;
 
 /// Room for three segments of the log and about 30 MiB more.
 const DISK_MEGABYTES: u32 = 224;

@@ -8,13 +8,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 /// A mounted tmpfs; unmounted when dropped.
-pub(crate) struct SmallDisk {
+#[derive(Debug)]
+pub struct SmallDisk {
     root: PathBuf,
 }
 
 impl SmallDisk {
     /// Mounts one of `megabytes` below `dir`.
-    pub(crate) fn mount(dir: &Path, megabytes: u32) -> Result<SmallDisk> {
+    pub fn mount(dir: &Path, megabytes: u32) -> Result<SmallDisk> {
         let root = dir.join("disk");
         fs::create_dir(&root)?;
         let size = format!("size={megabytes}m");
@@ -24,12 +25,12 @@ impl SmallDisk {
         Ok(SmallDisk { root })
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
     /// Takes `megabytes` of what is free.
-    pub(crate) fn take(&self, megabytes: usize) -> Result<()> {
+    pub fn take(&self, megabytes: usize) -> Result<()> {
         let mut file = File::options().create(true).append(true).open(self.filler())?;
         for _ in 0..megabytes {
             file.write_all(&vec![b'x'; 1 << 20])?;
@@ -38,7 +39,7 @@ impl SmallDisk {
     }
 
     /// Takes all that is free, to the last page.
-    pub(crate) fn take_all(&self) -> Result<()> {
+    pub fn take_all(&self) -> Result<()> {
         let mut file = File::options().create(true).append(true).open(self.filler())?;
         for piece in [1 << 20, 4096] {
             loop {
@@ -53,7 +54,7 @@ impl SmallDisk {
     }
 
     /// Gives back what was taken.
-    pub(crate) fn give_back(&self) -> Result<()> {
+    pub fn give_back(&self) -> Result<()> {
         Ok(fs::remove_file(self.filler())?)
     }
 

@@ -1,0 +1,54 @@
+//! Clusters under load and faults: whatever happens, what clients saw has one order.
+//!
+//! Every test collects histories of at least 2,000 operations with one kind of fault in them, from fresh clusters, and
+//! has them judged. `E2E_CHAOS_ROUNDS` chooses how many (on Quorate; etcd, which shows that the tests are fair, gets
+//! one), `E2E_CHAOS_SEED` the first seed, `E2E_LEDGER` a file to which a line for each is added.
+
+use anyhow::Result;
+use e2e::chaos::{Fault, history};
+use e2e::{Target, chosen};
+
+/// What every run does: with all kinds of faults some 40 histories.
+const ROUNDS: u64 = 2;
+
+async fn histories(target: Target, fault: Fault) -> Result<()> {
+    let rounds = if target == Target::Etcd { 1 } else { chosen("E2E_CHAOS_ROUNDS", ROUNDS)? };
+    let first = chosen("E2E_CHAOS_SEED", 1)?;
+    for seed in first..first + rounds {
+        let judged = history(target, fault, seed).await?;
+        eprintln!("{target}, {fault:?}, seed {seed}: {judged}");
+    }
+    Ok(())
+}
+
+/// One test for each fault.
+macro_rules! faults {
+    ($($name:ident: $fault:ident;)*) => {
+        $(async fn $name(target: Target) -> Result<()> {
+            histories(target, Fault::$fault).await
+        })*
+        e2e::on_both_targets!(unlimited clusters: $($name),*);
+    };
+}
+
+faults! {
+    the_leader_is_killed: KillLeader;
+    a_follower_is_killed: KillFollower;
+    two_are_killed: KillTwo;
+    all_are_killed: KillAll;
+    members_are_killed_in_turns: KillInTurns;
+    the_leader_is_frozen: FreezeLeader;
+    a_follower_is_frozen: FreezeFollower;
+    all_are_frozen: FreezeAll;
+    the_leader_is_cut_off: CutOffLeader;
+    a_follower_is_cut_off: CutOffFollower;
+    all_are_cut_off: CutAll;
+    wires_are_cut_one_way: CutOneWay;
+    the_leader_is_cut_off_by_packet_filters: FilterLeader;
+    packets_are_lost: LosePackets;
+    wires_are_slow: SlowWires;
+    a_disk_is_full: FillDisk;
+    members_are_restarted_in_turns: RestartInTurns;
+    the_leader_is_moved: MoveLeader;
+    a_member_is_replaced: ReplaceMember;
+}
