@@ -205,7 +205,6 @@ fn machine_options(settings: &Settings) -> MachineOptions {
         lessor: LessorOptions { ttl_min, checkpoint_interval },
         persist_checkpoints: settings.lease_checkpoints_persist,
         learners_max: settings.learners_max,
-        ..MachineOptions::default()
     }
 }
 

@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use membership::{
-    Change, ClusterVersion, JoinError, Member, Membership, NewCluster, OwnUrlsError, check_own_urls, find_own_id,
+    Attributes, Change, ClusterVersion, JoinError, Member, Membership, NewCluster, OwnUrlsError, check_own_urls,
+    find_own_id,
 };
 use types::{ClusterId, EntryKind, HardState, Index, InitialCluster, LogEntry, MemberId, Term};
 
@@ -143,8 +144,10 @@ fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootst
         }
     }
     let term = Term(1);
+    // Without names: founders may know each other by different ones, and must write the same log. Each tells its own.
     let entry = |(index, member): (u64, &Member)| {
-        let data = machine::encode_conf_change(0, &Change::Add(member.clone()));
+        let nameless = Member { attributes: Attributes::default(), ..member.clone() };
+        let data = machine::encode_conf_change(0, &Change::Add(nameless));
         LogEntry { term, index: Index(index), kind: EntryKind::ConfChange, data }
     };
     let entries: Vec<LogEntry> = (1..).zip(&members).map(entry).collect();

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use membership::{Attributes, Downgrade};
+use membership::Downgrade;
 
 use super::*;
 
@@ -80,15 +80,18 @@ fn founders_begin_alike() {
     assert_eq!(hard_state, HardState { term: Term(1), vote: MemberId(0), commit: Index(3) });
     for ((index, entry), member) in (1..).zip(&entries).zip(&members) {
         assert_eq!((entry.index, entry.term, entry.kind), (Index(index), Term(1), EntryKind::ConfChange));
-        assert_eq!(machine::parse_conf_change(&entry.data), Some(Change::Add(member.clone())));
+        let nameless = Member { attributes: Attributes::default(), ..member.clone() };
+        assert_eq!(machine::parse_conf_change(&entry.data), Some(Change::Add(nameless)));
     }
     assert!(members.is_sorted_by_key(|member| member.id));
     assert_eq!(net.asked, ["http://127.0.0.1:22180", "http://127.0.0.1:22280"]);
 
+    // The others may be known by other names.
+    let pairs = [("0", "http://127.0.0.1:22280"), ("a", "http://127.0.0.1:22180"), ("1", "http://127.0.0.1:22380")];
     let other = Told {
         name: "a",
         advertised: &["http://127.0.0.1:22180".to_owned()],
-        initial: &three(),
+        initial: &initial(&pairs),
         state: InitialState::New,
         version: OWN,
     };
