@@ -243,15 +243,19 @@ fn missing_foreign_short_and_renamed_files_are_refused_by_name() {
     assert!(matches!(again, WalError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists));
 }
 
+/// Changes a byte of the first segment's header, and its checksum with it.
+fn change_header(disk: &SimDisk, at: usize, byte: u8) {
+    let mut header = disk.contents(&segment(1)).unwrap()[..124].to_vec();
+    header[at] = byte;
+    let crc = crc32c::crc32c(&header).to_le_bytes();
+    disk.damage(&segment(1), 0, &[&header[..], &crc].concat()).unwrap();
+}
+
 #[test]
 fn a_log_of_a_newer_format_is_named_as_such() {
     let disk = disk();
     create(&disk, small());
-    let mut header = disk.contents(&segment(1)).unwrap()[..124].to_vec();
-    header[8] = 2;
-    let crc = crc32c::crc32c(&header).to_le_bytes();
-    disk.damage(&segment(1), 0, &header).unwrap();
-    disk.damage(&segment(1), 124, &crc).unwrap();
+    change_header(&disk, 8, 2);
     let error = open_error(&disk, small());
     assert!(matches!(error, WalError::NewerFormat { found: 2, known: 1, .. }), "{error}");
 }
@@ -260,11 +264,7 @@ fn a_log_of_a_newer_format_is_named_as_such() {
 fn a_segment_that_starts_below_its_own_commit_index_is_damaged() {
     let disk = disk();
     create(&disk, small());
-    let mut header = disk.contents(&segment(1)).unwrap()[..124].to_vec();
-    header[80] = 5;
-    let crc = crc32c::crc32c(&header).to_le_bytes();
-    disk.damage(&segment(1), 0, &header).unwrap();
-    disk.damage(&segment(1), 124, &crc).unwrap();
+    change_header(&disk, 80, 5);
     let error = open_error(&disk, small());
     assert!(error.to_string().contains("ends with entry 0, but entry 5 was committed"), "{error}");
 }
