@@ -63,6 +63,9 @@ pub struct Recovered {
     /// The newest entry, held or not.
     pub last: Index,
     pub last_term: Term,
+    /// The terms of all entries held, and of the one before them unless that was overwritten: from each index up to the
+    /// next one's, or `last`, entries have the term beside it. Both ascend.
+    pub terms: Vec<(Index, Term)>,
     /// The entries from the index asked for on.
     pub entries: Vec<LogEntry>,
     /// What an unfinished write had left at the end and was cut off; to be logged.

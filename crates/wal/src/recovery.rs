@@ -28,6 +28,7 @@ pub(crate) struct Recovery {
     pub(crate) segments: Vec<Segment>,
     pub(crate) index: LogIndex,
     pub(crate) last_term: Term,
+    pub(crate) terms: Vec<(Index, Term)>,
     pub(crate) hard_state: HardState,
     pub(crate) entries: Vec<LogEntry>,
     pub(crate) tail: Tail,
@@ -62,6 +63,7 @@ pub(crate) fn recover(
     let mut replay = Replay {
         index: LogIndex::after(first_header.previous_index),
         last_term: first_header.previous_term,
+        terms: vec![(first_header.previous_index, first_header.previous_term)],
         hard_state: first_header.hard_state,
         commit_max: first_header.hard_state.commit,
         entries: Vec::new(),
@@ -84,6 +86,7 @@ pub(crate) fn recover(
         void,
         index: replay.index,
         last_term: replay.last_term,
+        terms: replay.terms,
         hard_state: replay.hard_state,
         entries: replay.entries,
         tail: replay.tail,
@@ -140,6 +143,8 @@ fn require_whole_row(directory: &Directory, segments: &[(Segment, SegmentHeader,
 struct Replay {
     index: LogIndex,
     last_term: Term,
+    /// See [`crate::Recovered::terms`].
+    terms: Vec<(Index, Term)>,
     hard_state: HardState,
     commit_max: Index,
     entries: Vec<LogEntry>,
@@ -183,6 +188,9 @@ impl Replay {
                     run = Some(run.map_or((index, 1), |(first, count)| (first, count + 1)));
                     self.last_term = term;
                     self.drop_overwritten(index);
+                    if self.terms.last().is_none_or(|&(_, newest)| newest != term) {
+                        self.terms.push((index, term));
+                    }
                     if index >= self.load_from {
                         self.entries.push(LogEntry { term, index, kind, data: Bytes::copy_from_slice(data) });
                     }
@@ -199,6 +207,7 @@ impl Replay {
         if let Some(oldest) = self.entries.first() {
             self.entries.truncate(from.0.saturating_sub(oldest.index.0) as usize);
         }
+        while self.terms.pop_if(|(first, _)| *first >= from).is_some() {}
     }
 
     /// Checks that the chain of `segment` reached the end that its successor states.

@@ -120,7 +120,7 @@ impl Wal {
         if listing.segments.is_empty() {
             return Err(WalError::io("find a log in", dir, io::ErrorKind::NotFound.into()));
         }
-        let Recovery { meta, void, segments, index, last_term, hard_state, entries, tail, torn_tail } =
+        let Recovery { meta, void, segments, index, last_term, terms, hard_state, entries, tail, torn_tail } =
             recovery::recover(&directory, &listing.segments, durable, load_from)?;
         directory.tidy(&listing.useless)?;
         let mut wal = Wal {
@@ -150,6 +150,7 @@ impl Wal {
             first: wal.index.first(),
             last: wal.index.last(),
             last_term,
+            terms,
             entries,
             torn_tail,
         };

@@ -144,7 +144,8 @@ impl Run {
             33 => self.wal.prepare_spare().unwrap(),
             34 => self.wal.mark_durable().unwrap(),
             35 if self.rng.below(2) == 0 => {
-                let (index, term) = (last + 1 + self.rng.below(50), self.term + self.rng.below(2));
+                // Beyond the log's end, or within its tail, which the snapshot may contradict.
+                let (index, term) = (commit + self.rng.below(last - commit + 50), self.term + self.rng.below(2));
                 self.restart(index, term);
             }
             36 => self.be_killed_in_sync(),

@@ -90,7 +90,8 @@ impl Model {
                 self.released = self.released.max(bound);
             }
             Action::Restart { ahead } => {
-                self.base = self.last() + ahead;
+                // From the last committed entry on: the log's tail may be what the snapshot contradicts.
+                self.base = self.hard_state.commit.0.max(self.last().saturating_sub(5)) + ahead;
                 self.entries.clear();
                 self.wal.restart_at(Index(self.base), Term(self.term)).unwrap();
                 self.hard_state.commit = Index(self.base);
@@ -133,6 +134,17 @@ impl Model {
         if let Some(last) = self.entries.last() {
             assert_eq!(recovered.last_term, last.term);
         }
+        let term_at = |index: Index| {
+            let after = recovered.terms.partition_point(|(first, _)| *first <= index);
+            after.checked_sub(1).map(|at| recovered.terms[at].1)
+        };
+        for entry in self.from(first.max(self.base + 1)) {
+            assert_eq!(term_at(entry.index), Some(entry.term), "of entry {}: {:?}", entry.index, recovered.terms);
+        }
+        if let Some(before) = self.entries.iter().find(|entry| entry.index.next() == recovered.first) {
+            assert!(term_at(before.index).is_none_or(|term| term == before.term));
+        }
+        assert!(recovered.terms.is_sorted_by(|one, next| one.0 < next.0 && one.1 < next.1), "{:?}", recovered.terms);
         (self.disk, self.wal) = (disk, wal);
     }
 
