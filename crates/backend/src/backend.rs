@@ -14,6 +14,7 @@ use crate::error::BackendError;
 use crate::file::{self, Failures, File, contained};
 use crate::overlay::{Found, Overlay, Window};
 use crate::read_view::{EVERYTHING, ReadView, row_bound};
+use crate::snapshot;
 use crate::staged::Staged;
 use crate::table::{KeyValue, Table};
 
@@ -59,7 +60,7 @@ pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) options: Options,
     pub(crate) failures: Failures,
-    overlay: RwLock<Overlay>,
+    pub(crate) overlay: RwLock<Overlay>,
     view: RwLock<Arc<ReadView>>,
     /// Held by whoever changes the file, over its I/O. Readers come here only to wait for a file that failed.
     pub(crate) writer: Mutex<Writer>,
@@ -71,9 +72,11 @@ pub(crate) struct Writer {
     /// The failure after which nothing may be written any more.
     pub(crate) stopped: Option<String>,
     /// The file can only be read until it is opened again: there was no room even for that.
-    is_only_read: bool,
+    pub(crate) is_only_read: bool,
     /// Rows removed since a defragmentation took its view, while one is running.
     pub(crate) removed_meanwhile: Option<Vec<RowKey>>,
+    /// How often a received state has taken the place of this one.
+    pub(crate) adoptions: u64,
 }
 
 impl Backend {
@@ -95,12 +98,14 @@ impl Backend {
     /// A disk too full to open a file that is there does not keep it from being read; commits say `NoSpace` then.
     ///
     /// A file appears under its name complete and durable or not at all: what a crash leaves of the making, or of a
-    /// defragmentation, is removed here.
+    /// defragmentation, or of receiving a snapshot, is removed here. A snapshot received whole stays; what to do with it
+    /// is to be decided before ([`Backend::received`]).
     ///
     /// # Errors
     /// Any [`BackendError`].
     pub fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Backend, BackendError> {
         remove_if_there(&*disk, &temporary(path))?;
+        snapshot::remove_unfinished(&*disk, path)?;
         let failures = Failures::default();
         let mut writer = Writer::default();
         let file = if Backend::exists(&*disk, path)? {
@@ -117,11 +122,7 @@ impl Backend {
             sync_name(&*disk, path)?;
             file
         };
-        let view = file.view().map_err(|error| file.explain(error))?;
-        // Single values, the consistent index among them, are trusted from here on. Rows are for who reads them all.
-        for table in Table::ALL {
-            view.values(table)?;
-        }
+        let view = checked_view(&file)?;
         Ok(Backend(Arc::new(Inner {
             disk,
             path: path.to_owned(),
@@ -278,6 +279,11 @@ impl Backend {
         self.view().applied()
     }
 
+    /// The machine's digest of that state; 0 before the first entry.
+    pub fn digest(&self) -> u64 {
+        self.view().digest()
+    }
+
     /// Calls `tell` with every failure from now on that is to stop the member: all but a full disk. Whichever thread
     /// meets the failure calls it, and hands the error to its own caller too. Only the first call of this counts.
     pub fn on_failure(&self, tell: impl Fn(&BackendError) + Send + Sync + 'static) {
@@ -306,8 +312,9 @@ impl Inner {
         Arc::clone(&self.view.read())
     }
 
-    pub(crate) fn publish(&self, view: ReadView) {
-        let replaced = std::mem::replace(&mut *self.view.write(), Arc::new(view));
+    pub(crate) fn publish(&self, view: impl Into<Arc<ReadView>>) {
+        let view = view.into();
+        let replaced = std::mem::replace(&mut *self.view.write(), view);
         drop(replaced);
     }
 
@@ -327,6 +334,20 @@ impl Inner {
                 }
             }
             return Err(view.file().explain(error));
+        }
+    }
+
+    /// A file that has taken this backend's name tells its failures to whoever is told of this backend's.
+    pub(crate) fn share_failures(&self, with: &Failures) {
+        let told = self.failures.clone();
+        let _ = with.set(Box::new(move |error| told.get().into_iter().for_each(|tell| tell(error))));
+    }
+
+    /// Nothing may be written any more; whoever is told of failures is.
+    pub(crate) fn stop(&self, writer: &mut Writer, error: &BackendError) {
+        writer.stopped = Some(error.to_string());
+        if let Some(tell) = self.failures.get() {
+            tell(error);
         }
     }
 
@@ -389,6 +410,16 @@ fn visit_unless_removed(
     if window.removes(row) { ControlFlow::Continue(()) } else { visit(row, record) }
 }
 
+/// The file's last state. Single values, the consistent index among them, are trusted from here on. Rows are for who reads
+/// them all.
+pub(crate) fn checked_view(file: &Arc<File>) -> Result<ReadView, BackendError> {
+    let view = file.view().map_err(|error| file.explain(error))?;
+    for table in Table::ALL {
+        view.values(table)?;
+    }
+    Ok(view)
+}
+
 /// Where a file is made before it takes its name.
 pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -407,10 +438,14 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Backen
 
 /// Gives the complete and synced temporary file its name.
 pub(crate) fn take_name(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
-    disk.rename(&temporary(path), path).map_err(|source| BackendError::Io { path: path.to_owned(), source })
+    rename(disk, &temporary(path), path)
 }
 
-/// Makes the name that [`take_name`] gave durable.
+pub(crate) fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), BackendError> {
+    disk.rename(from, to).map_err(|source| BackendError::Io { path: to.to_owned(), source })
+}
+
+/// Makes durable which files in the directory of `path` have which names.
 pub(crate) fn sync_name(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

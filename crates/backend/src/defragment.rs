@@ -12,7 +12,7 @@ use types::RowKey;
 
 use crate::backend::{Backend, Inner, remove_if_there, sync_name, take_name, temporary};
 use crate::error::BackendError;
-use crate::file::{Failures, File, change_values, put_usage, remove_rows};
+use crate::file::{Failures, File, change_values, put_digest, put_usage, remove_rows};
 use crate::read_view::ReadView;
 use crate::table::{KEY, Table};
 use crate::usage::Usage;
@@ -40,11 +40,11 @@ impl Backend {
 
 impl Inner {
     fn rewrite(&self) -> Result<(), BackendError> {
-        let first = {
+        let (first, adoptions) = {
             let mut writer = self.writer.lock();
             self.check_running(&writer)?;
             writer.removed_meanwhile = Some(Vec::new());
-            self.current()
+            (self.current(), writer.adoptions)
         };
         // Until the new file has its name, its failures are the caller's alone.
         let failures = Failures::default();
@@ -54,22 +54,20 @@ impl Inner {
 
         let mut writer = self.writer.lock();
         self.check_running(&writer)?;
+        if writer.adoptions != adoptions {
+            // A received state has taken the place of this one, and has no holes.
+            return remove_if_there(&*self.disk, &temporary(&self.path));
+        }
         let removed = writer.removed_meanwhile.take().unwrap_or_default();
         let latest = self.current();
         copy.rows(&latest)?;
         copy.finish(&latest, &removed)?;
         let view = target.view().map_err(|error| target.explain(error))?;
         take_name(&*self.disk, &self.path)?;
-        let told = self.failures.clone();
-        let _ = failures.set(Box::new(move |error| told.get().into_iter().for_each(|tell| tell(error))));
+        self.share_failures(&failures);
         latest.file().retire();
         self.publish(view);
-        sync_name(&*self.disk, &self.path).inspect_err(|error| {
-            writer.stopped = Some(error.to_string());
-            if let Some(tell) = self.failures.get() {
-                tell(error);
-            }
-        })
+        sync_name(&*self.disk, &self.path).inspect_err(|error| self.stop(&mut writer, error))
     }
 }
 
@@ -127,6 +125,7 @@ impl Copy<'_> {
             for (table, values) in tables {
                 change_values(&transaction, table, values.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
             }
+            put_digest(&transaction, source.digest())?;
             put_usage(&transaction, *usage)?;
             Ok(transaction.commit()?)
         };

@@ -26,6 +26,14 @@ pub enum BackendError {
     /// The file was written by a later version.
     #[error("{} has format {found}, this version reads up to {known}; run the version that wrote it", path.display())]
     TooNew { path: PathBuf, found: u64, known: u64 },
+
+    /// The file was written by an earlier version whose files this one does not read.
+    #[error(
+        "{} has format {found} of a version before the first release, this version reads format {known}; \
+         remove this member and add it again with an empty data directory",
+        path.display()
+    )]
+    TooOld { path: PathBuf, found: u64, known: u64 },
 }
 
 /// What the operator does about a damaged file.

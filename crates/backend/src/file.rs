@@ -14,16 +14,18 @@ use types::{Index, RowKey, Term};
 use crate::backend::Options;
 use crate::error::BackendError;
 use crate::overlay::Layer;
-use crate::read_view::ReadView;
+use crate::read_view::{Head, ReadView};
 use crate::seal::{seal, unseal};
 use crate::storage::{Failure, Storage};
 use crate::table::{FILE, KEY, Table};
 use crate::tally::Tally;
 use crate::usage::Usage;
 
-/// The version of what `docs/backend.md` describes.
-const FORMAT: u64 = 1;
+/// The version of what `docs/backend.md` describes. There is nothing older to be read: format 1, without a digest of the
+/// state, was never released.
+const FORMAT: u64 = 2;
 const FORMAT_KEY: &[u8] = b"format";
+const DIGEST_KEY: &[u8] = b"digest";
 const USAGE_KEY: &[u8] = b"usage";
 
 /// In table `meta`, as etcd has them.
@@ -69,9 +71,20 @@ impl File {
         options: Options,
         failures: &Failures,
     ) -> Result<Arc<File>, BackendError> {
-        let io = |source| BackendError::Io { path: path.to_owned(), source };
-        let handle = disk.open(path, OpenMode::Write).map_err(io)?;
-        check_ours(&*handle, path)?;
+        File::open_at(disk, path, path, options, failures)
+    }
+
+    /// Opens the file at `at`, which will be called `path`.
+    pub(crate) fn open_at(
+        disk: &dyn Disk,
+        at: &Path,
+        path: &Path,
+        options: Options,
+        failures: &Failures,
+    ) -> Result<Arc<File>, BackendError> {
+        let io = |source| BackendError::Io { path: at.to_owned(), source };
+        let handle = disk.open(at, OpenMode::Write).map_err(io)?;
+        check_ours(&*handle, at)?;
         File::opened(Storage::new(handle).map_err(io)?, path, options, failures)
     }
 
@@ -94,7 +107,7 @@ impl File {
         match format {
             Some(FORMAT) => Ok(Arc::new(file)),
             Some(found) if found > FORMAT => Err(BackendError::TooNew { path: path.to_owned(), found, known: FORMAT }),
-            Some(found) => Err(BackendError::Damaged { path: path.to_owned(), what: format!("its format is {found}") }),
+            Some(found) => Err(BackendError::TooOld { path: path.to_owned(), found, known: FORMAT }),
             None => Err(BackendError::Foreign {
                 path: path.to_owned(),
                 what: "it is a redb file without quorate's tables; restore it from a backup, or move it away if another \
@@ -147,6 +160,7 @@ impl File {
             transaction.open_table(table.definition())?;
         }
         put(&mut transaction.open_table(FILE)?, FORMAT_KEY, &FORMAT.to_be_bytes())?;
+        put_digest(&transaction, 0)?;
         put_usage(&transaction, Usage::default())?;
         for table in Table::ALL {
             put(&mut transaction.open_table(FILE)?, table.name().as_bytes(), &Tally::default().encode())?;
@@ -175,11 +189,14 @@ impl File {
         let meta = transaction.open_table(Table::Meta.definition())?;
         let index = Index(read_u64(&meta, CONSISTENT_INDEX_KEY)?.unwrap_or_default());
         let term = Term(read_u64(&meta, TERM_KEY)?.unwrap_or_default());
-        let usage = read(&transaction.open_table(FILE)?, USAGE_KEY)?;
+        let file = transaction.open_table(FILE)?;
+        let digest = read_u64(&file, DIGEST_KEY)?.ok_or_else(|| damaged("the digest of the state is missing"))?;
+        let usage = read(&file, USAGE_KEY)?;
         let usage =
             usage.as_deref().and_then(Usage::decode).ok_or_else(|| damaged("the tally of table key is missing"))?;
         let rows = transaction.open_table(KEY)?;
-        Ok(ReadView::new(rows, transaction, (index, term), usage, Arc::clone(self)))
+        let head = Head { applied: (index, term), digest, usage };
+        Ok(ReadView::new(rows, transaction, head, Arc::clone(self)))
     }
 
     /// Begins a transaction that will be durable when its commit returns. The allocator's state is saved with it,
@@ -205,6 +222,9 @@ impl File {
             let (index, term) = (index.0.to_be_bytes(), term.0.to_be_bytes());
             let applied = [(CONSISTENT_INDEX_KEY, Some(&index[..])), (TERM_KEY, Some(&term[..]))];
             change_values(&transaction, Table::Meta, applied.into_iter())?;
+        }
+        if let Some(digest) = layer.digest() {
+            put_digest(&transaction, digest)?;
         }
         put_usage(&transaction, usage)?;
         transaction.commit()?;
@@ -340,6 +360,10 @@ pub(crate) fn read_tally(
 
 pub(crate) fn put_usage(transaction: &WriteTransaction, usage: Usage) -> Result<(), redb::Error> {
     put(&mut transaction.open_table(FILE)?, USAGE_KEY, &usage.encode())
+}
+
+pub(crate) fn put_digest(transaction: &WriteTransaction, digest: u64) -> Result<(), redb::Error> {
+    put(&mut transaction.open_table(FILE)?, DIGEST_KEY, &digest.to_be_bytes())
 }
 
 pub(crate) fn put(table: &mut Writable<'_>, key: &[u8], value: &[u8]) -> Result<(), redb::Error> {

@@ -10,6 +10,9 @@
 //! - No damaged byte of a stored key or value is handed out as data, and what is read whole is the newest of it.
 //! - Locks are held for a few instructions, never over I/O; only commits wait for each other.
 //!
+//! The whole state leaves as an [`Export`] and comes as an [`Import`], which becomes the state by an [`Adoption`]: that is
+//! how a member that fell behind is brought up (`docs/snapshot.md`).
+//!
 //! Leaves out: what rows mean (`mvcc`), when to commit (`server`), keeping other processes out (`server`).
 //! `docs/backend.md` has the format byte by byte, and the measured costs.
 
@@ -24,6 +27,7 @@ mod defragment;
 mod file;
 mod overlay;
 mod seal;
+mod snapshot;
 mod storage;
 mod usage;
 
@@ -33,6 +37,7 @@ mod tests;
 pub use backend::{Backend, Committed, Options, Size};
 pub use error::BackendError;
 pub use read_view::ReadView;
+pub use snapshot::{Adoption, Export, Import, ImportError, Received};
 pub use staged::Staged;
 pub use table::{KeyValue, Table};
 pub use tally::Tally;

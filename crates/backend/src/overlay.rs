@@ -53,6 +53,7 @@ pub(crate) struct Layer {
     /// One map per table; `None` removes.
     values: [BTreeMap<Vec<u8>, Option<Vec<u8>>>; Table::ALL.len()],
     applied: Option<(Index, Term)>,
+    digest: Option<u64>,
     bytes: usize,
 }
 
@@ -91,6 +92,11 @@ impl Overlay {
     /// Drops what was committed. The caller lets go of it outside of the lock.
     pub(crate) fn end_commit(&mut self) -> Option<Arc<Layer>> {
         self.committing.take()
+    }
+
+    /// Drops everything staged, also what is being committed. The caller lets go of it outside of the lock.
+    pub(crate) fn clear(&mut self) -> Overlay {
+        mem::take(self)
     }
 
     pub(crate) fn row(&self, row: RowKey) -> Found<Record> {
@@ -139,6 +145,10 @@ impl Layer {
         self.applied
     }
 
+    pub(crate) fn digest(&self) -> Option<u64> {
+        self.digest
+    }
+
     /// The rows to write, ascending; among them may be removed ones.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &(RowKey, Record)> {
         self.rows.iter().flat_map(|batch| batch.iter())
@@ -177,6 +187,7 @@ impl Layer {
             self.values[table as usize].insert(key, value);
         }
         self.applied = staged.applied.or(self.applied);
+        self.digest = staged.digest.or(self.digest);
     }
 
     fn add_rows(&mut self, mut rows: Batch) {
@@ -201,6 +212,7 @@ impl Layer {
             ours.extend(theirs);
         }
         self.applied = newer.applied.or(self.applied);
+        self.digest = newer.digest.or(self.digest);
         self.bytes += newer.bytes;
     }
 

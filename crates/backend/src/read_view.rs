@@ -1,6 +1,7 @@
 //! The committed state of one moment.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
@@ -20,30 +21,40 @@ pub struct ReadView {
     // Dropped in this order: the transaction's users first, the file last.
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     transaction: ReadTransaction,
-    applied: (Index, Term),
-    usage: Usage,
+    head: Head,
     file: Arc<File>,
+}
+
+/// What a commit says of itself.
+pub(crate) struct Head {
+    pub(crate) applied: (Index, Term),
+    pub(crate) digest: u64,
+    pub(crate) usage: Usage,
 }
 
 impl ReadView {
     pub(crate) fn new(
         rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
         transaction: ReadTransaction,
-        applied: (Index, Term),
-        usage: Usage,
+        head: Head,
         file: Arc<File>,
     ) -> ReadView {
-        ReadView { rows, transaction, applied, usage, file }
+        ReadView { rows, transaction, head, file }
     }
 
     /// The log entry this state reflects.
     pub fn applied(&self) -> (Index, Term) {
-        self.applied
+        self.head.applied
+    }
+
+    /// The machine's digest of this state; 0 before the first entry.
+    pub fn digest(&self) -> u64 {
+        self.head.digest
     }
 
     /// How many rows there are.
     pub fn row_count(&self) -> u64 {
-        self.usage.tally.rows
+        self.head.usage.tally.rows
     }
 
     /// Visits the rows from `from` up to but without `to`, ascending. Returns the tally of those it visited.
@@ -94,11 +105,16 @@ impl ReadView {
     /// # Errors
     /// [`BackendError::Damaged`] if those are not the rows that were written.
     pub fn check_tally(&self, found: Tally) -> Result<(), BackendError> {
-        require(found, self.usage.tally, KEY.name()).map_err(|error| self.file.explain(error))
+        require(found, self.head.usage.tally, KEY.name()).map_err(|error| self.file.explain(error))
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        self.usage
+        self.head.usage
+    }
+
+    /// The error for contents that the caller knows cannot be right, though their checksums are.
+    pub fn damaged(&self, what: impl Display) -> BackendError {
+        self.file.explain(damaged(what))
     }
 
     pub(crate) fn file(&self) -> &Arc<File> {
@@ -124,7 +140,7 @@ impl ReadView {
         let mut tally = Tally::default();
         let visited = self.visit_rows(bounds, &mut tally, visit)?;
         if bounds == EVERYTHING && visited.is_continue() {
-            require(tally, self.usage.tally, KEY.name())?;
+            require(tally, self.head.usage.tally, KEY.name())?;
         }
         Ok(visited)
     }
@@ -155,16 +171,53 @@ impl ReadView {
         contained(|| file::read(&self.transaction.open_table(table.definition())?, key))
     }
 
+    /// The value of `key` in a small table.
+    ///
+    /// # Errors
+    /// [`BackendError::Damaged`] or [`BackendError::Io`].
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        self.value(table, key).map_err(|error| self.file.explain(error))
+    }
+
+    /// Entries of a small table that follow `after`, as they are stored, until they take `bytes_max`; at least one if
+    /// there is one. Adds them to `tally`.
+    pub(crate) fn some_values(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        bytes_max: usize,
+        tally: &mut Tally,
+    ) -> Result<Vec<KeyValue>, redb::Error> {
+        contained(|| {
+            let (mut values, mut bytes) = (Vec::new(), 0);
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = self.transaction.open_table(table.definition())?;
+            for entry in ReadableTable::range::<&[u8]>(&rows, (from, Bound::Unbounded))? {
+                if bytes >= bytes_max {
+                    break;
+                }
+                let (key, sealed) = entry?;
+                check_value(table, key.value(), sealed.value())?;
+                tally.add(sealed.value());
+                bytes += key.value().len() + sealed.value().len();
+                values.push((key.value().to_vec(), sealed.value().to_vec()));
+            }
+            Ok(values)
+        })
+    }
+
+    /// What a small table must come to.
+    pub(crate) fn tally(&self, table: Table) -> Result<Tally, redb::Error> {
+        contained(|| file::read_tally(&self.transaction.open_table(FILE)?, table))
+    }
+
     pub(crate) fn read_values(&self, table: Table) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, redb::Error> {
         contained(|| {
             let mut values = BTreeMap::new();
             let mut tally = Tally::default();
             for entry in ReadableTable::iter(&self.transaction.open_table(table.definition())?)? {
                 let (key, stored) = entry?;
-                let Some(value) = unseal(key.value(), stored.value()) else {
-                    let key = key.value().escape_ascii();
-                    return Err(damaged(format_args!("{key} in table {} fails its checksum", table.name())));
-                };
+                let value = check_value(table, key.value(), stored.value())?;
                 values.insert(key.value().to_vec(), value.to_vec());
                 tally.add(stored.value());
             }
@@ -174,7 +227,14 @@ impl ReadView {
     }
 }
 
-fn require(found: Tally, written: Tally, table: &str) -> Result<(), redb::Error> {
+fn check_value<'a>(table: Table, key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], redb::Error> {
+    unseal(key, sealed).ok_or_else(|| {
+        let key = key.escape_ascii();
+        damaged(format_args!("{key} in table {} fails its checksum", table.name()))
+    })
+}
+
+pub(crate) fn require(found: Tally, written: Tally, table: &str) -> Result<(), redb::Error> {
     if found == written {
         return Ok(());
     }

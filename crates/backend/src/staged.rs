@@ -15,6 +15,8 @@ pub struct Staged {
     pub values: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
     /// The last log entry whose effects these are.
     pub applied: Option<(Index, Term)>,
+    /// The machine's digest of the state after that entry. Comes with `applied`.
+    pub digest: Option<u64>,
 }
 
 impl Staged {

@@ -6,6 +6,7 @@ mod faults;
 mod model;
 mod real_disk;
 mod rot;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -38,6 +39,7 @@ fn puts(mains: std::ops::Range<i64>, value_len: usize, index: u64) -> Staged {
     Staged {
         rows: mains.map(|main| (row(main), record(main, value_len))).collect(),
         applied: Some((Index(index), Term(1))),
+        digest: Some(index * 1_000_003),
         ..Staged::default()
     }
 }
@@ -46,6 +48,7 @@ fn removals(mains: impl IntoIterator<Item = i64>, index: u64) -> Staged {
     Staged {
         removed_rows: mains.into_iter().map(row).collect(),
         applied: Some((Index(index), Term(1))),
+        digest: Some(index * 1_000_003),
         ..Staged::default()
     }
 }

@@ -34,15 +34,23 @@ fn a_file_is_made_for_its_owner_alone_and_found_again() {
 }
 
 #[test]
-fn a_newer_format_is_refused() {
+fn formats_of_other_versions_are_refused_by_name() {
+    let newer = error_of_format(3);
+    assert!(matches!(newer, BackendError::TooNew { found: 3, known: 2, .. }), "{newer}");
+    let older = error_of_format(1);
+    assert!(matches!(older, BackendError::TooOld { found: 1, known: 2, .. }), "{older}");
+}
+
+fn error_of_format(format: u64) -> BackendError {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db");
     drop(Backend::open(Arc::new(RealDisk), &path, Options::default()).unwrap());
     let database = redb::Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    crate::file::put(&mut transaction.open_table(crate::table::FILE).unwrap(), b"format", &2u64.to_be_bytes()).unwrap();
+    let mut table = transaction.open_table(crate::table::FILE).unwrap();
+    crate::file::put(&mut table, b"format", &format.to_be_bytes()).unwrap();
+    drop(table);
     transaction.commit().unwrap();
     drop(database);
-    let error = Backend::open(Arc::new(RealDisk), &path, Options::default()).err().unwrap();
-    assert!(matches!(error, BackendError::TooNew { found: 2, known: 1, .. }), "{error}");
+    Backend::open(Arc::new(RealDisk), &path, Options::default()).err().unwrap()
 }
