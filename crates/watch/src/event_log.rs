@@ -108,11 +108,28 @@ impl EventLog {
         wake_all(&wake);
     }
 
-    /// The store is at `revision` now, and nobody has collected the events up to it: nobody watched, or a snapshot took
-    /// the place of the state. Readers find them in history, as far as it is not compacted.
+    /// The store is at `revision` now, and nobody has collected the events up to it, as nobody watched. Readers find them in
+    /// history, as far as it is not compacted.
     pub fn skip_to(&self, revision: i64) {
         let wake = {
             let mut state = self.state.lock();
+            if revision <= state.revision {
+                return;
+            }
+            state.skip_to(revision);
+            state.take_sleepers()
+        };
+        wake_all(&wake);
+    }
+
+    /// A snapshot took the place of the store's state, which is at `revision` now and compacted at `compacted` (-1: never).
+    /// Watchers that need revisions from before go on from history; those whose next one is below `compacted` are told so.
+    ///
+    /// Call it once readers of the store see the new state. Neither number goes back.
+    pub fn reset(&self, revision: i64, compacted: i64) {
+        let wake = {
+            let mut state = self.state.lock();
+            state.compacted = state.compacted.max(compacted);
             if revision <= state.revision {
                 return;
             }

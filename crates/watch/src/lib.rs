@@ -73,7 +73,7 @@
 //! hub.close_stream(stream);
 //! ```
 //! All calls that take `&mut Hub` may make streams ready: drain `take_ready` after each round of calls. On compaction the
-//! apply thread calls [`EventLog::compact`]; after a snapshot replaced the state, [`EventLog::skip_to`] and `compact`.
+//! apply thread calls [`EventLog::compact`]; after a snapshot replaced the state, [`EventLog::reset`].
 
 mod event;
 mod event_log;

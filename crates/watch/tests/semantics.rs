@@ -310,6 +310,42 @@ fn future_start_survives_a_snapshot_that_jumps_over_it() {
     t.expect(["1@6 created", "1@8 put a=7 ^8", "0@8 put a=6 ^7, put a=7 ^8"]);
 }
 
+/// The store jumps from revision 3 to 9, compacted at 6. What it wrote before this member's log ended is all in history.
+#[test]
+fn snapshot_sends_watchers_into_history_or_tells_them_that_it_is_compacted() {
+    let mut t = Setup::new();
+    t.create(&watch(key("a")));
+    t.create(&watch_from(key("a"), 7));
+    t.create(&watch_from(key("a"), 12));
+    t.commit([put("a", "2")]);
+    t.commit([put("a", "3")]);
+    t.expect(["0@1 created", "1@1 created", "2@1 created", "0@2 put a=2 ^2", "0@3 put a=3 ^3"]);
+    (4..10).for_each(|revision| drop(t.store.txn([put("a", &revision.to_string())])));
+    t.store.compacted = 6;
+    t.store.log.reset(9, 6);
+    t.hub.advance();
+    t.expect(["0@0 canceled compacted=6", "1@9 put a=7 ^7, put a=8 ^8, put a=9 ^9"]);
+    t.commit([put("a", "10")]);
+    t.create(&watch_from(key("a"), 9));
+    t.expect(["1@10 put a=10 ^10", "3@10 created", "3@10 put a=9 ^9, put a=10 ^10"]);
+    t.commit([put("a", "11")]);
+    t.commit([put("a", "12")]);
+    t.expect(["1@11 put a=11 ^11", "3@11 put a=11 ^11", "2@12 put a=12 ^12", "1@12 put a=12 ^12", "3@12 put a=12 ^12"]);
+}
+
+#[test]
+fn snapshot_of_the_same_revision_may_only_compact() {
+    let mut t = Setup::new();
+    t.create(&watch(key("a")));
+    t.commit([put("a", "2")]);
+    t.store.log.reset(2, 2);
+    assert_eq!((t.store.log.revision(), t.store.log.compacted()), (2, 2));
+    t.store.log.reset(1, -1);
+    assert_eq!((t.store.log.revision(), t.store.log.compacted()), (2, 2));
+    t.commit([put("a", "3")]);
+    t.expect(["0@1 created", "0@2 put a=2 ^2", "0@3 put a=3 ^3"]);
+}
+
 #[test]
 fn filters_drop_events_and_empty_responses() {
     let mut t = Setup::new();
