@@ -35,7 +35,17 @@ pub(crate) fn read(
     to_inclusive: i64,
     limits: EventLimits,
 ) -> Result<EventChunk, MvccError> {
-    let (to, _pin) = {
+    shared.undisturbed(|| try_read(shared, range, from, to_inclusive, limits))
+}
+
+fn try_read(
+    shared: &Shared,
+    range: &KeyRange,
+    from: i64,
+    to_inclusive: i64,
+    limits: EventLimits,
+) -> Result<EventChunk, MvccError> {
+    let (to, pin) = {
         let index = shared.index.read();
         if from < index.compacted {
             return Err(MvccError::Compacted);
@@ -71,8 +81,9 @@ pub(crate) fn read(
         chunk.events.push((row, record));
         ControlFlow::Continue(())
     })?;
+    pin.check()?;
     match damaged {
-        Some(row) => Err(not_a_record(&shared.backend, row).into()),
+        Some(row) => Err(shared.backend.damaged(not_a_record(row)).into()),
         None => Ok(chunk),
     }
 }

@@ -34,11 +34,15 @@ pub struct HashKv {
 
 /// See [`View::hash_kv`](crate::View::hash_kv).
 pub(crate) fn on_demand(shared: &Shared, revision: i64) -> Result<HashKv, MvccError> {
+    shared.undisturbed(|| try_on_demand(shared, revision))
+}
+
+fn try_on_demand(shared: &Shared, revision: i64) -> Result<HashKv, MvccError> {
     let made = shared.hashes.lock().iter().find(|made| made.hash_revision == revision && revision > 0).copied();
     if let Some(made) = made {
         return Ok(made);
     }
-    let (compact_revision, hash_revision, _pin) = {
+    let (compact_revision, hash_revision, pin) = {
         let index = shared.index.read();
         if revision > 0 {
             index.readable(revision)?;
@@ -49,16 +53,20 @@ pub(crate) fn on_demand(shared: &Shared, revision: i64) -> Result<HashKv, MvccEr
     };
     let keep = keep_set(shared, hash_revision, compact_revision, false);
     let hash = hash_rows(shared, hash_revision, compact_revision, keep)?;
+    pin.check()?;
     Ok(HashKv { hash, compact_revision, hash_revision })
 }
 
 /// Hashes what `compaction` covers and remembers it. To be called before its removal begins and after that of the one
-/// before has ended.
-pub(crate) fn at_compaction(shared: &Shared, compaction: &Compaction) -> Result<(), MvccError> {
+/// before has ended. Comes to nothing if the state is replaced meanwhile: `replacements` is what their number was.
+pub(crate) fn at_compaction(shared: &Shared, compaction: &Compaction, replacements: u64) -> Result<(), MvccError> {
     let Compaction { target, previous, .. } = *compaction;
     let keep = keep_set(shared, target, previous, true);
     let hash = hash_rows(shared, target, previous, keep)?;
     let mut hashes = shared.hashes.lock();
+    if shared.pins.replacements() != replacements {
+        return Ok(());
+    }
     if hashes.len() == KEPT_HASHES {
         hashes.pop_front();
     }

@@ -14,6 +14,7 @@
 //! - What readers can see is in the backend, staged or committed: the writer stages before it publishes.
 //! - The index lock is held for a bounded number of keys by readers, and by nobody while the backend is asked, except
 //!   by a transaction that reads.
+//! - When another state takes the place of the store's ([`Store::replace`]), no answer is made of both.
 //! - No answer depends on how far removal after a compaction has come, nor on which values are in memory.
 //! - The store reads no clock, draws no random numbers and does no I/O but through the backend.
 //!
@@ -47,6 +48,6 @@ pub use hash::HashKv;
 pub use prune::PruneStep;
 pub use query::{RangeQuery, RangeResult, SortOrder, SortTarget};
 pub use rows::RangeRows;
-pub use store::{Batch, Store, StoreOptions};
+pub use store::{Batch, Replacement, Store, StoreOptions};
 pub use txn::{Change, Changes, Txn};
 pub use view::View;

@@ -38,13 +38,19 @@ pub enum PruneStep {
 #[derive(Debug)]
 pub(crate) struct Pass {
     next: Vec<u8>,
+    /// Of which state: what [`Pins::replacements`](crate::pins::Pins::replacements) was.
+    replacements: u64,
 }
 
 /// See [`View::prune_step`](crate::View::prune_step).
 pub(crate) fn step(shared: &Shared, max_rows: usize) -> Result<PruneStep, MvccError> {
     let mut current = shared.pass.lock();
-    let compaction = shared.index.read().pending.front().copied();
+    let (compaction, replacements) = {
+        let index = shared.index.read();
+        (index.pending.front().copied(), shared.pins.replacements())
+    };
     let Some(compaction) = compaction else { return Ok(PruneStep::Finished) };
+    current.take_if(|pass| pass.replacements != replacements);
     let pass = match &mut *current {
         Some(pass) => pass,
         None => {
@@ -52,13 +58,13 @@ pub(crate) fn step(shared: &Shared, max_rows: usize) -> Result<PruneStep, MvccEr
                 return Ok(PruneStep::Waiting);
             }
             if compaction.is_hashed {
-                hash::at_compaction(shared, &compaction)?;
+                hash::at_compaction(shared, &compaction, replacements)?;
             }
-            current.insert(Pass { next: Vec::new() })
+            current.insert(Pass { next: Vec::new(), replacements })
         }
     };
-    let (staged, next) = remove(shared, &compaction, &pass.next, max_rows.max(1));
-    *current = next.map(|next| Pass { next });
+    let (staged, next) = remove(shared, &compaction, pass, max_rows.max(1));
+    *current = next.map(|next| Pass { next, replacements });
     Ok(PruneStep::Removed(staged))
 }
 
@@ -70,13 +76,17 @@ pub(crate) fn break_reads(shared: &Shared) {
     }
 }
 
-/// Goes on with `compaction` from `low`; also returns where the next step is to go on, if there is one.
-fn remove(shared: &Shared, compaction: &Compaction, low: &[u8], max_rows: usize) -> (Staged, Option<Vec<u8>>) {
+/// Goes on with the `pass` over `compaction`; also returns where the next step is to go on, if there is one. Removes nothing
+/// once the state has been replaced.
+fn remove(shared: &Shared, compaction: &Compaction, pass: &Pass, max_rows: usize) -> (Staged, Option<Vec<u8>>) {
     let target = compaction.target;
-    let (candidates, mut next) = find(shared, target, low, max_rows);
+    let (candidates, mut next) = find(shared, target, &pass.next, max_rows);
     let mut staged = Staged::default();
     let removed = &mut staged.removed_rows;
     let mut index = shared.index.write();
+    if shared.pins.replacements() != pass.replacements {
+        return (staged, None);
+    }
     for candidate in candidates {
         let outcome = index.tree.prune(candidate.key(), target, max_rows - removed.len(), removed);
         if outcome == Pruned::Partly {

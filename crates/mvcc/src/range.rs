@@ -36,6 +36,10 @@ const LOOKED_UP_BYTES: u64 = 64 << 10;
 
 /// Reads from any thread.
 pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResult, MvccError> {
+    shared.undisturbed(|| try_read(shared, query))
+}
+
+fn try_read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResult, MvccError> {
     let mut index = shared.index.read();
     let at = index.readable(query.revision)?;
     let current = index.revision;
@@ -53,6 +57,9 @@ pub(crate) fn read(shared: &Arc<Shared>, query: &RangeQuery) -> Result<RangeResu
     while walk.go_on(&index.tree, &plan, HOLD_ENTRIES, &mut found).is_break() {
         pin.get_or_insert_with(|| shared.pins.pin(at));
         RwLockReadGuard::bump(&mut index);
+    }
+    if let Some(pin) = &pin {
+        pin.check()?;
     }
     if found.is_large {
         let pin = pin.unwrap_or_else(|| shared.pins.pin(at));
@@ -224,7 +231,7 @@ fn answer_one(
     let rows = match cell.filter(|_| !query.count_only) {
         None => RangeRows::none(),
         Some(Cell::Stored(row)) if query.keys_only => {
-            RangeRows::one(Cell::Held(without_value(&shared.load(row)?)), true, None)
+            RangeRows::one(Cell::Held(without_value(&shared.load(row, pinned(&pin))?)), true, None)
         }
         Some(cell) => RangeRows::one(cell, query.keys_only, pin.map(|pin| Source::new(shared, pin))),
     };
@@ -443,7 +450,7 @@ fn answer(
 ) -> Result<RangeResult, MvccError> {
     let Found { count, mut cells, metas, .. } = found;
     if plan.wants_meta {
-        cells = arrange(shared, query, plan, cells, metas)?;
+        cells = arrange(shared, query, plan, cells, metas, &pin)?;
     } else if plan.order == SortOrder::Descend {
         cells.reverse();
     }
@@ -453,7 +460,7 @@ fn answer(
     if query.keys_only {
         for cell in &mut cells {
             if let Cell::Stored(row) = *cell {
-                *cell = Cell::Held(without_value(&shared.load(row)?));
+                *cell = Cell::Held(without_value(&shared.load(row, pinned(&pin))?));
             }
         }
     }
@@ -467,6 +474,11 @@ fn answer(
     Ok(RangeResult { revision: current, count: count as i64, more, rows })
 }
 
+/// The pin that holds rows which are in the backend only.
+fn pinned(pin: &Option<Pin>) -> &Pin {
+    pin.as_ref().expect("stored rows come with a pin")
+}
+
 /// Filters and sorts by what is in the records.
 fn arrange(
     shared: &Shared,
@@ -474,19 +486,20 @@ fn arrange(
     plan: &Plan,
     cells: Vec<Cell>,
     metas: Vec<Option<RecordMeta>>,
+    pin: &Option<Pin>,
 ) -> Result<Vec<Cell>, MvccError> {
     let mut kept = Vec::with_capacity(cells.len());
     for (mut cell, meta) in cells.into_iter().zip(metas) {
         let meta = match (meta, &cell) {
             (Some(meta), _) => meta,
             (None, Cell::Held(record)) => record.meta(),
-            (None, Cell::Stored(row)) => shared.load(*row)?.meta(),
+            (None, Cell::Stored(row)) => shared.load(*row, pinned(pin))?.meta(),
         };
         if !passes_filters(query, &meta) {
             continue;
         }
         if let (SortTarget::Value, Cell::Stored(row)) = (query.target, &cell) {
-            cell = Cell::Held(shared.load(*row)?);
+            cell = Cell::Held(shared.load(*row, pinned(pin))?);
         }
         kept.push((meta, cell));
     }
@@ -521,7 +534,11 @@ fn value(cell: &Cell) -> &[u8] {
 }
 
 /// See [`View::get_at`](crate::View::get_at).
-pub(crate) fn get_at(shared: &Arc<Shared>, key: &[u8], revision: i64) -> Result<Option<Record>, MvccError> {
+pub(crate) fn get_at(shared: &Shared, key: &[u8], revision: i64) -> Result<Option<Record>, MvccError> {
+    shared.undisturbed(|| try_get_at(shared, key, revision))
+}
+
+fn try_get_at(shared: &Shared, key: &[u8], revision: i64) -> Result<Option<Record>, MvccError> {
     let index = shared.index.read();
     if revision < index.compacted || revision > index.revision {
         return Ok(None);
@@ -531,7 +548,7 @@ pub(crate) fn get_at(shared: &Arc<Shared>, key: &[u8], revision: i64) -> Result<
         return Ok(Some(record.clone()));
     }
     let row = version.row;
-    let _pin = shared.pins.pin(revision);
+    let pin = shared.pins.pin(revision);
     drop(index);
-    shared.load(row).map(Some)
+    shared.load(row, &pin).map(Some)
 }

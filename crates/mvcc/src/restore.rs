@@ -8,7 +8,7 @@ mod slices;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 
-use backend::{Backend, Table, Tally};
+use backend::{ReadView, Table, Tally};
 use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use types::RowKey;
@@ -24,14 +24,13 @@ use slices::{Piece, ReadRow, Reading};
 /// Room is made in advance for no more keys than that: there may be many rows of few keys.
 const ROOM_MAX: usize = 1 << 22;
 
-/// The index of what is committed in the backend; nothing is staged there yet.
-pub(crate) fn index(backend: &Backend, options: &StoreOptions) -> Result<Index, MvccError> {
-    let scheduled = compaction(backend, SCHEDULED_COMPACTION)?;
-    let finished = compaction(backend, FINISHED_COMPACTION)?;
-    let view = backend.view();
+/// The index of a committed state.
+pub(crate) fn index(view: &ReadView, options: &StoreOptions) -> Result<Index, MvccError> {
+    let scheduled = compaction(view, SCHEDULED_COMPACTION)?;
+    let finished = compaction(view, FINISHED_COMPACTION)?;
     let mut gathered = Gathered::new(options.value_budget_bytes, view.row_count());
     let hasher = DefaultHashBuilder::default();
-    let reading = Reading { backend, view: &view, hasher: &hasher };
+    let reading = Reading { view, hasher: &hasher };
     reading.run(options.restore_threads, &mut |piece| gathered.take(piece, &hasher))?;
     view.check_tally(gathered.tally)?;
     let (previous, compacted) = (finished.unwrap_or(-1), scheduled.max(finished).unwrap_or(-1));
@@ -50,9 +49,9 @@ pub(crate) fn index(backend: &Backend, options: &StoreOptions) -> Result<Index, 
     })
 }
 
-fn compaction(backend: &Backend, name: &'static str) -> Result<Option<i64>, MvccError> {
-    let Some(value) = backend.value(Table::Meta, name.as_bytes())? else { return Ok(None) };
-    let row = RowKey::decode(&value).map_err(|_| backend.damaged(format_args!("{name} is not a revision")))?;
+fn compaction(view: &ReadView, name: &'static str) -> Result<Option<i64>, MvccError> {
+    let Some(value) = view.get(Table::Meta, name.as_bytes())? else { return Ok(None) };
+    let row = RowKey::decode(&value).map_err(|_| view.damaged(format_args!("{name} is not a revision")))?;
     Ok(Some(row.revision.main))
 }
 
@@ -176,7 +175,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use backend::{Options, Staged};
+    use backend::{Backend, Options, Staged};
     use env::{Disk, OpenMode, SimDisk};
     use types::{Record, RecordMeta, Revision};
 
@@ -219,7 +218,8 @@ mod tests {
         backend.commit().expect("the disk works");
         for value_budget_bytes in [0, 100_000, usize::MAX] {
             let index = |restore_threads| {
-                index(&backend, &StoreOptions { value_budget_bytes, restore_threads }).expect("the rows are sound")
+                index(&backend.view(), &StoreOptions { value_budget_bytes, restore_threads })
+                    .expect("the rows are sound")
             };
             let alone = index(1);
             assert!(alone.value_bytes <= value_budget_bytes && alone.revision == 8999);
@@ -241,7 +241,7 @@ mod tests {
         // A field of 30 bytes takes two more.
         for held in [0, 1, 25, 99, 100] {
             let options = StoreOptions { value_budget_bytes: held * 32 + 31, restore_threads: 1 };
-            let index = index(&backend, &options).expect("the rows are sound");
+            let index = index(&backend.view(), &options).expect("the rows are sound");
             assert_eq!(index.value_bytes, held * 32);
             for main in 22..122 {
                 let entry = index.tree.get(format!("/key/{:06}", main % 100).as_bytes()).expect("the key is there");
@@ -264,7 +264,7 @@ mod tests {
         file.write_at(b"w", value).expect("the disk works");
         let backend = open(&disk);
         for restore_threads in 1..5 {
-            let restored = index(&backend, &StoreOptions { value_budget_bytes: usize::MAX, restore_threads });
+            let restored = index(&backend.view(), &StoreOptions { value_budget_bytes: usize::MAX, restore_threads });
             assert!(restored.is_err_and(|error| error.to_string().contains("fails its checksum")));
         }
     }

@@ -63,7 +63,7 @@ impl Source {
 
     /// Whether the rows are kept still.
     pub(crate) fn check(&self) -> Result<(), MvccError> {
-        if self.pin.is_broken() { Err(MvccError::Compacted) } else { Ok(()) }
+        self.pin.check()
     }
 
     fn load(&self, row: Row) -> Result<Record, MvccError> {

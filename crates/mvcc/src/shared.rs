@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use backend::{Backend, BackendError};
+use backend::Backend;
 use parking_lot::{Mutex, RwLock};
 use types::{Record, RowKey};
 
@@ -13,7 +13,7 @@ use crate::entry::Row;
 use crate::error::MvccError;
 use crate::hash::HashKv;
 use crate::index::Index;
-use crate::pins::Pins;
+use crate::pins::{Pin, Pins};
 use crate::prune::Pass;
 
 pub(crate) struct Shared {
@@ -57,9 +57,23 @@ impl Shared {
         self.compacted.store(index.compacted, Ordering::Release);
     }
 
-    /// The record of a put that the index knows. Its revision is pinned, or it is current and the writer asks.
-    pub(crate) fn load(&self, row: Row) -> Result<Record, MvccError> {
-        load(&self.backend, row.key())
+    /// The record of a put that the index knows, whose revision is pinned.
+    pub(crate) fn load(&self, row: Row, pin: &Pin) -> Result<Record, MvccError> {
+        let found = self.backend.get(row.key())?;
+        // Asked afterwards: if the state is replaced while the row is looked for, nothing is damaged.
+        pin.check()?;
+        self.must_exist(row, found)
+    }
+
+    /// Reads again if another state took the place of this one meanwhile, by which `read` came to nothing.
+    pub(crate) fn undisturbed<T>(&self, mut read: impl FnMut() -> Result<T, MvccError>) -> Result<T, MvccError> {
+        loop {
+            let replacements = self.pins.replacements();
+            match read() {
+                Err(MvccError::Compacted) if self.pins.replacements() != replacements => {}
+                done => return done,
+            }
+        }
     }
 
     /// What was found of a row that nothing can have removed.
@@ -85,6 +99,6 @@ fn must_exist(backend: &Backend, row: RowKey, found: Option<Record>) -> Result<R
 }
 
 /// What a row is called whose seal is whole and whose bytes are no key-value all the same.
-pub(crate) fn not_a_record(backend: &Backend, row: RowKey) -> BackendError {
-    backend.damaged(format_args!("row {} is not a key-value", row.revision))
+pub(crate) fn not_a_record(row: RowKey) -> String {
+    format!("row {} is not a key-value", row.revision)
 }

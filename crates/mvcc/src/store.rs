@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backend::{Backend, Staged, Table};
+use backend::{Backend, ReadView, Staged, Table};
 use parking_lot::RwLockWriteGuard;
 use types::{LeaseId, Record, Revision, RowKey};
 
@@ -36,6 +36,12 @@ pub struct Store {
     options: StoreOptions,
 }
 
+/// The index of another state, which is to take the place of a store's.
+#[derive(Debug)]
+pub struct Replacement {
+    index: Index,
+}
+
 /// The store locked for writing. Dropping it lets readers see what was written.
 ///
 /// Everything its transactions and compactions pushed into a [`Staged`] must have been staged in the backend before:
@@ -46,13 +52,13 @@ pub struct Batch<'a> {
 }
 
 impl Store {
-    /// The store whose rows are in the backend. A compaction that was accepted holds at once; what it has not removed
+    /// The store whose rows are committed in the backend. A compaction that was accepted holds at once; what it has not removed
     /// yet is left to [`View::prune_step`].
     ///
     /// # Errors
     /// If the backend fails or holds something else.
     pub fn restore(backend: Backend, options: StoreOptions) -> Result<Store, MvccError> {
-        let index = restore::index(&backend, &options)?;
+        let index = restore::index(&backend.view(), &options)?;
         Ok(Store { shared: Arc::new(Shared::new(index, backend)), options })
     }
 
@@ -89,11 +95,56 @@ impl Store {
 
     /// Calls `visit` with every live key that has a lease, in key order: what leases need to know after a restore.
     pub fn attachments(&self, visit: &mut dyn FnMut(&[u8], LeaseId)) {
-        self.shared.index.read().each_live(&mut |record| match record.meta().lease {
-            LeaseId::NONE => {}
-            lease => visit(record.key(), lease),
-        });
+        attachments(&self.shared.index.read(), visit);
     }
+
+    /// Builds the index of the state that `view` shows, beside the one in use: for a moment there are both. Readers and
+    /// this store go on.
+    ///
+    /// # Errors
+    /// If it holds something else, or its revisions lie below this store's: [`BackendError::Damaged`](backend::BackendError).
+    pub fn prepare(&self, view: &ReadView) -> Result<Replacement, MvccError> {
+        let index = restore::index(view, &self.options)?;
+        let (found, here) = ((index.revision, index.compacted), (self.revision(), self.compacted()));
+        if found.0 < here.0 || found.1 < here.1 {
+            let what = format_args!(
+                "it is at revision {}, compacted at {}; the state before it was at {} and {} already",
+                found.0, found.1, here.0, here.1
+            );
+            return Err(view.damaged(what).into());
+        }
+        Ok(Replacement { index })
+    }
+
+    /// Changes over to another state. `publish` is called at the moment when no reader looks at the index: it has to
+    /// make the backend show the state that the replacement was built from, and do no I/O.
+    ///
+    /// Readers who have begun, and have to look at more, begin again or, if a part of their answer is out already, are told
+    /// [`MvccError::Compacted`].
+    pub fn replace(&mut self, replacement: Replacement, publish: impl FnOnce()) {
+        let mut index = self.shared.index.write();
+        self.shared.pins.break_all();
+        publish();
+        let replaced = std::mem::replace(&mut *index, replacement.index);
+        self.shared.publish(&index);
+        drop(index);
+        self.shared.hashes.lock().clear();
+        drop(replaced);
+    }
+}
+
+impl Replacement {
+    /// As [`Store::attachments`].
+    pub fn attachments(&self, visit: &mut dyn FnMut(&[u8], LeaseId)) {
+        attachments(&self.index, visit);
+    }
+}
+
+fn attachments(index: &Index, visit: &mut dyn FnMut(&[u8], LeaseId)) {
+    index.each_live(&mut |record| match record.meta().lease {
+        LeaseId::NONE => {}
+        lease => visit(record.key(), lease),
+    });
 }
 
 impl Batch<'_> {

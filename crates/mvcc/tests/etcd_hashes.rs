@@ -151,6 +151,7 @@ fn a_mark_that_is_no_revision_stops_the_start() {
     let fixture = Fixture::new(usize::MAX);
     let mark = (Table::Meta, b"scheduledCompactRev".to_vec(), Some(b"short".to_vec()));
     fixture.backend.stage(Staged { values: vec![mark], ..Staged::default() });
+    fixture.backend.commit().expect("the simulated disk works");
     let options = StoreOptions { value_budget_bytes: 0, restore_threads: 1 };
     let error = Store::restore(fixture.backend, options).expect_err("the mark is damaged");
     let said = error.to_string();

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use backend::{Backend, ReadView, Tally};
+use backend::{ReadView, Tally};
 use hashbrown::DefaultHashBuilder;
 use types::{Record, Revision, RowKey};
 
@@ -57,7 +57,6 @@ pub(super) struct ReadRow {
 /// What readers need to know.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<'a> {
-    pub(super) backend: &'a Backend,
     pub(super) view: &'a ReadView,
     pub(super) hasher: &'a DefaultHashBuilder,
 }
@@ -124,7 +123,7 @@ impl Reading<'_> {
             hand_over(std::mem::take(&mut piece))
         })?;
         if let Some(row) = damaged {
-            return Err(not_a_record(self.backend, row).into());
+            return Err(self.view.damaged(not_a_record(row)).into());
         }
         (piece.tally, piece.ends_slice) = (tally, true);
         Ok(hand_over(piece))
