@@ -77,6 +77,9 @@ pub enum MachineError {
     /// Entries are missing between what is applied and what came.
     #[error("the log goes on at index {found}, but index {expected} is the next to be applied")]
     Gap { expected: Index, found: Index },
+    /// Not the state that is to take the place of this one.
+    #[error("a state of entry {found} was received, but one of entry {expected} is to replace that of entry {applied}")]
+    OtherState { expected: Index, found: Index, applied: Index },
 }
 
 /// Why a read or an entry gave no reply: refused, which is an answer, or broken, which is not.

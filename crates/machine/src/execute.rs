@@ -16,6 +16,7 @@ use watch::{Event, RevisionEvents};
 
 use crate::alarms::Alarm;
 use crate::cost::txn_cost;
+use crate::digest::{Folding, Mark};
 use crate::error::{ApplyError, Failure, MachineError};
 use crate::kv;
 use crate::leases;
@@ -35,6 +36,8 @@ pub(crate) struct Execution<'a, 'b> {
     staged: &'a mut Staged,
     now: Monotonic,
     out: &'a mut Applied,
+    /// Of the entry at hand.
+    folding: Folding,
     pub(crate) alarms_changed: bool,
     pub(crate) membership_changed: bool,
 }
@@ -47,14 +50,33 @@ impl<'a, 'b> Execution<'a, 'b> {
         now: Monotonic,
         out: &'a mut Applied,
     ) -> Execution<'a, 'b> {
-        Execution { batch, state, staged, now, out, alarms_changed: false, membership_changed: false }
+        Execution {
+            batch,
+            state,
+            staged,
+            now,
+            out,
+            folding: Folding::Stored,
+            alarms_changed: false,
+            membership_changed: false,
+        }
     }
 
-    /// Carries out one entry and notes what came of it.
-    pub(crate) fn entry(&mut self, entry: &LogEntry) -> Result<(), MachineError> {
+    /// What is staged before an entry; see [`Digest::fold`](crate::digest::Digest::fold).
+    pub(crate) fn mark(&self) -> Mark {
+        Mark::of(self.staged)
+    }
+
+    pub(crate) fn staged(&self) -> &Staged {
+        self.staged
+    }
+
+    /// Carries out one entry and notes what came of it. Returns what of it belongs into the digest.
+    pub(crate) fn entry(&mut self, entry: &LogEntry) -> Result<Folding, MachineError> {
+        self.folding = Folding::Stored;
         let (id, result) = match entry.kind {
             // A new term begins.
-            EntryKind::Normal if entry.data.is_empty() => return Ok(()),
+            EntryKind::Normal if entry.data.is_empty() => return Ok(self.folding),
             EntryKind::Normal => self.normal(entry)?,
             EntryKind::ConfChange => self.conf_change(entry),
             EntryKind::ConfChangeV2 => {
@@ -63,7 +85,7 @@ impl<'a, 'b> Execution<'a, 'b> {
             }
         };
         self.out.results.push((id, entry.index, result));
-        Ok(())
+        Ok(self.folding)
     }
 
     fn normal(&mut self, entry: &LogEntry) -> Result<(u64, Result<Reply, ApplyError>), MachineError> {
@@ -97,6 +119,7 @@ impl<'a, 'b> Execution<'a, 'b> {
             Request::LeaseCheckpoint(checkpoint) => {
                 let by_version = self.state.membership.version() >= Some(CHECKPOINTS_STORED_SINCE);
                 let store = by_version || self.state.options.persist_checkpoints;
+                self.folding = Folding::Asked;
                 leases::checkpoint(self.state.shared.lessor(), &checkpoint, store, self.staged);
                 Ok(self.unchanged())
             }
@@ -205,6 +228,7 @@ impl<'a, 'b> Execution<'a, 'b> {
 
     fn lease_grant(&mut self, grant: &LeaseGrantRequest) -> Result<Reply, Failure> {
         let body = leases::grant(self.state.shared.lessor(), grant, self.now, self.staged)?;
+        self.folding = Folding::Asked;
         Ok(Reply::encoded(self.batch.revision(), body))
     }
 

@@ -7,6 +7,7 @@
 //! - A request happens wholly or not at all: whatever can refuse it is checked before the first change is made.
 //! - What entries changed is staged for the backend together with their index, before readers can see it. A restart
 //!   goes on at the staged index and skips what is applied already.
+//! - The digest of the state goes with its index, wherever that goes: into the backend, and with a snapshot to others.
 //!
 //! Knows nothing of clocks, tasks, sockets or raft. `now` is passed through to the leases, whose deadlines are this
 //! member's own and no part of the replicated state. Replies carry the encoded response message without its header,
@@ -18,6 +19,7 @@
 mod alarms;
 mod compare;
 mod cost;
+mod digest;
 mod error;
 mod execute;
 mod key_spans;

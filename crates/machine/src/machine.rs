@@ -1,5 +1,7 @@
 //! The machine: owns the state, applies entries in batches.
 
+use std::sync::Arc;
+
 use backend::{Backend, Staged};
 use env::Monotonic;
 use lease::LessorOptions;
@@ -9,6 +11,7 @@ use types::{Index, LogEntry, Term};
 use watch::RevisionEvents;
 
 use crate::alarms::Alarms;
+use crate::digest::{self, Digest};
 use crate::error::{ApplyError, MachineError};
 use crate::execute::Execution;
 use crate::members::VoterChange;
@@ -67,6 +70,7 @@ pub struct Machine {
     backend: Backend,
     state: State,
     applied: Index,
+    digest: Digest,
 }
 
 /// Everything but the keys.
@@ -78,18 +82,54 @@ pub(crate) struct State {
 }
 
 impl Machine {
-    /// The state as the backend has it, including what is staged there.
+    /// The state as the backend has it committed; nothing is staged there yet.
     ///
     /// # Errors
     /// If the backend cannot be read or holds what it should not.
     pub fn restore(backend: Backend, options: MachineOptions) -> Result<Machine, MachineError> {
+        let view = backend.view();
         let store = Store::restore(backend.clone(), options.store).map_err(MachineError::Mvcc)?;
-        let lessor = restore::lessor(&backend, &store, options.lessor)?;
-        let alarms = restore::alarms(&backend)?;
-        let membership = restore::membership(&backend)?;
-        let (applied, _) = backend.applied();
+        let lessor = restore::lessor(&view, |visit| store.attachments(visit), options.lessor)?;
+        let alarms = restore::alarms(&view)?;
+        let membership = restore::membership(&view)?;
+        let ((applied, _), digest) = (view.applied(), Digest::restored(view.digest()));
         let shared = Shared::new(store.view(), lessor, alarms.clone(), membership.clone(), applied);
-        Ok(Machine { store, backend, state: State { shared, alarms, membership, options }, applied })
+        let machine = Machine { store, backend, state: State { shared, alarms, membership, options }, applied, digest };
+        machine.remember_digest();
+        Ok(machine)
+    }
+
+    /// Puts the state that was received beside the backend's in the place of this one, under the same handles: the one that
+    /// reflects log entry `expected`, at which the log was started anew. Everything is read and built beside what is in use
+    /// before anything changes, so readers wait no longer than for a batch. What was staged and not committed is dropped.
+    ///
+    /// The leases have no deadlines afterwards: a leader is never sent a state. Watchers are the caller's to tell
+    /// (`EventLog::reset`), once this has returned.
+    ///
+    /// # Errors
+    /// [`MachineError::OtherState`], with nothing changed, if what was received is not what is expected, or not newer than
+    /// this state. After any other error the member must stop; a start then goes on with the one state or the other.
+    pub fn adopt_received(&mut self, expected: (Index, Term)) -> Result<(), MachineError> {
+        let received = self.backend.open_received()?;
+        let view = Arc::clone(received.view());
+        let ((found, _), applied) = (view.applied(), self.applied);
+        if view.applied() != expected || found <= applied {
+            return Err(MachineError::OtherState { expected: expected.0, found, applied });
+        }
+        let replacement = self.store.prepare(&view).map_err(MachineError::Mvcc)?;
+        let lessor = restore::lessor(&view, |visit| replacement.attachments(visit), self.state.options.lessor)?;
+        let alarms = restore::alarms(&view)?;
+        let membership = restore::membership(&view)?;
+        let adoption = self.backend.begin_adoption(received)?;
+        self.store.replace(replacement, || adoption.publish());
+        let replaced = std::mem::replace(&mut *self.state.shared.lessor().lock(), lessor);
+        drop(replaced);
+        (self.state.alarms, self.state.membership) = (alarms, membership);
+        (self.applied, self.digest) = (found, Digest::restored(view.digest()));
+        self.state.shared.forget_digests();
+        self.remember_digest();
+        self.publish(true, true);
+        Ok(())
     }
 
     pub fn shared(&self) -> &Shared {
@@ -120,26 +160,43 @@ impl Machine {
         let mut last = (self.applied, Term(0));
         let mut staged = Staged::default();
         let (alarms_changed, membership_changed);
+        let mut remembered = Vec::new();
         {
             let mut batch = self.store.begin();
             let mut execution = Execution::new(&mut batch, &mut self.state, &mut staged, now, out);
+            let mut digest = self.digest;
             for entry in entries {
                 if entry.index != last.0.next() {
                     return Err(MachineError::Gap { expected: last.0.next(), found: entry.index });
                 }
-                execution.entry(entry)?;
+                let mark = execution.mark();
+                let folding = execution.entry(entry)?;
+                digest.fold(entry, execution.staged(), mark, folding);
+                if entry.index.0.is_multiple_of(digest::REMEMBERED_EVERY) {
+                    remembered.push((entry.index, digest));
+                }
                 last = (entry.index, entry.term);
             }
             (alarms_changed, membership_changed) = (execution.alarms_changed, execution.membership_changed);
             staged.applied = Some(last);
+            staged.digest = Some(digest.get());
+            self.digest = digest;
             // Before the batch is published: what readers see must be found in the backend.
             self.backend.stage(staged);
         }
         self.applied = last.0;
+        self.state.shared.remember_digests(&remembered);
         self.publish(alarms_changed, membership_changed);
         out.alarms_changed |= alarms_changed;
         out.membership_changed |= membership_changed;
         Ok(())
+    }
+
+    /// After a restart: the others may ask for it.
+    fn remember_digest(&self) {
+        if self.applied.0.is_multiple_of(digest::REMEMBERED_EVERY) {
+            self.state.shared.remember_digests(&[(self.applied, self.digest)]);
+        }
     }
 
     /// The applied index last: whoever reads it must find everything up to it.

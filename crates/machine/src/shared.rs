@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use types::Index;
 
 use crate::alarms::{Alarm, Alarms};
+use crate::digest::{Digest, Remembered};
 
 /// A handle on the state for readers; clones share it.
 ///
@@ -24,6 +25,7 @@ struct Inner {
     lessor: Mutex<Lessor>,
     alarms: Mutex<Arc<Alarms>>,
     membership: Mutex<Arc<Membership>>,
+    digests: Mutex<Remembered>,
     applied: AtomicU64,
 }
 
@@ -34,6 +36,7 @@ impl Shared {
             lessor: Mutex::new(lessor),
             alarms: Mutex::new(Arc::new(alarms)),
             membership: Mutex::new(Arc::new(membership)),
+            digests: Mutex::default(),
             applied: AtomicU64::new(applied.0),
         }))
     }
@@ -62,6 +65,25 @@ impl Shared {
     /// The last entry whose effects every read from now on sees.
     pub fn applied(&self) -> Index {
         Index(self.0.applied.load(Ordering::Acquire))
+    }
+
+    /// The digest of the state at `index`, by which members find out that they differ: of the latest 64 indexes that are
+    /// multiples of 1000, as far as this process has applied them. Members that applied the same entries alike have the
+    /// same ones, whatever their versions and settings.
+    pub fn digest_at(&self, index: Index) -> Option<u64> {
+        self.0.digests.lock().at(index)
+    }
+
+    pub(crate) fn remember_digests(&self, digests: &[(Index, Digest)]) {
+        if digests.is_empty() {
+            return;
+        }
+        let mut remembered = self.0.digests.lock();
+        digests.iter().for_each(|(index, digest)| remembered.push(*index, digest.get()));
+    }
+
+    pub(crate) fn forget_digests(&self) {
+        self.0.digests.lock().clear();
     }
 
     pub(crate) fn publish_alarms(&self, alarms: &Alarms) {

@@ -71,7 +71,7 @@ impl Member {
 
     /// Applies one entry; returns all that came of it.
     pub(crate) fn entry(&mut self, kind: EntryKind, data: Bytes) -> Applied {
-        self.last = self.last.next();
+        self.last = self.machine.applied().next();
         let entry = LogEntry { term: Term(1), index: self.last, kind, data };
         let mut applied = Applied::default();
         self.machine.apply(&[entry], at(0), &mut applied).unwrap();

@@ -13,4 +13,5 @@ mod leases;
 mod model;
 mod reads;
 mod replay;
+mod snapshots;
 mod transactions;
