@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "authpb.proto",
     "health.proto",
     "leasepb.proto",
     "membershippb.proto",
     "mvccpb.proto",
     "raft_internal.proto",
+    "raftpb.proto",
     "rpc.proto",
     "v3electionpb.proto",
     "v3lockpb.proto",

@@ -23,6 +23,9 @@ pub mod proto {
     pub mod mvccpb {
         include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
     }
+    pub mod raftpb {
+        include!(concat!(env!("OUT_DIR"), "/raftpb.rs"));
+    }
     pub mod v3electionpb {
         include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
     }
@@ -31,4 +34,4 @@ pub mod proto {
     }
 }
 
-pub use proto::{authpb, etcdserverpb, health, leasepb, membershippb, mvccpb, v3electionpb, v3lockpb};
+pub use proto::{authpb, etcdserverpb, health, leasepb, membershippb, mvccpb, raftpb, v3electionpb, v3lockpb};

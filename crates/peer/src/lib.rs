@@ -1,0 +1,47 @@
+//! Member to member: raft messages over streams and posts, snapshots, and what members ask one another. etcd's rafthttp, over HTTP/1.1 and plain TCP.
+//!
+//! One thread carries all of it: [`Transport::serve`] runs on a current-thread runtime inside a `LocalSet` and calls the [`Host`] there.
+//! Others put messages into the [`Outbox`], which never waits.
+//!
+//! Invariants
+//! - Messages of one kind to one peer arrive in their order, while one stream lasts. Any may be lost; a loss the transport sees is reported.
+//! - What waits for a peer is bounded; a slow or dead peer holds up no other, and no caller.
+//! - A message that reaches the host came from a member of this cluster's id, is addressed to this member, is of a kind that travels, and does not
+//!   come from a removed member.
+//! - Whoever is told that it was removed is told so only by this cluster, and only if it is certain.
+//! - No length that somebody claims takes memory; only what arrives does.
+//! - A snapshot reaches raft only after its state is whole on disk.
+//!
+//! Knows nothing of raft's rules, of the state, and of membership beyond ids and addresses. TLS is not there yet: `https` peers are refused by name.
+//! What goes over the wire is in `docs/peer.md`.
+
+mod answer;
+mod body;
+pub mod client;
+mod codec;
+mod connection;
+mod frames;
+mod headers;
+mod host;
+mod inbound;
+mod link;
+mod outbox;
+mod peer_url;
+mod port;
+mod posts;
+mod request;
+mod settings;
+mod snapshot_receiver;
+mod snapshot_sender;
+mod stream_reader;
+mod stream_writer;
+mod tasks;
+mod transport;
+mod version;
+
+pub use codec::{CodecError, decode, encode, encoded_len};
+pub use host::{Host, LeaseTimes, SnapshotChunks, SnapshotSink, SnapshotSource, SnapshotWriter};
+pub use outbox::{Figures, Outbox};
+pub use request::{HashKv, PeerError, PeerRequest, PeerResponse, Versions};
+pub use settings::Settings;
+pub use transport::Transport;

@@ -1,0 +1,166 @@
+//! The transport's thread: it owns the links, brings them what waits in the outbox, and keeps them in step with the roster.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use types::{MemberId, Message, MessageKind};
+
+use crate::frames::StreamKind;
+use crate::host::{Host, SnapshotSink, SnapshotSource};
+use crate::link::{Link, Way};
+use crate::outbox::{Queued, Roster, Shared};
+use crate::tasks::Tasks;
+use crate::{posts, snapshot_sender, stream_reader};
+
+/// A batch of so many messages is kept as the place of the next one.
+const SPARE_MESSAGES_MAX: usize = 4096;
+
+pub(crate) struct Port<H> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) host: Rc<H>,
+    pub(crate) source: Arc<dyn SnapshotSource>,
+    pub(crate) sink: Arc<dyn SnapshotSink>,
+    pub(crate) tasks: Tasks,
+    /// Bytes of posted messages that are coming in.
+    pub(crate) post_bytes: Cell<usize>,
+    /// A snapshot is coming in: until its thread is done with it.
+    pub(crate) is_receiving_snapshot: Arc<AtomicBool>,
+    pub(crate) connections: Cell<usize>,
+    links: RefCell<BTreeMap<MemberId, Rc<Link>>>,
+    roster: RefCell<Arc<Roster>>,
+}
+
+impl<H: Host> Port<H> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        host: Rc<H>,
+        source: Arc<dyn SnapshotSource>,
+        sink: Arc<dyn SnapshotSink>,
+        tasks: Tasks,
+    ) -> Rc<Port<H>> {
+        Rc::new(Port {
+            shared,
+            host,
+            source,
+            sink,
+            tasks,
+            post_bytes: Cell::new(0),
+            is_receiving_snapshot: Arc::default(),
+            connections: Cell::new(0),
+            links: RefCell::default(),
+            roster: RefCell::default(),
+        })
+    }
+
+    /// Carries what the outbox brings, for ever.
+    pub(crate) async fn dispatch(self: &Rc<Self>) -> Infallible {
+        let mut spare = Vec::new();
+        loop {
+            self.shared.news().await;
+            let mut taken = self.shared.take(spare);
+            // Read after the messages, so that it knows everyone they are for.
+            self.sync();
+            for queued in taken.messages.drain(..) {
+                self.route(queued);
+            }
+            self.wake_streams();
+            for peer in taken.lost {
+                self.host.unreachable(peer);
+            }
+            spare = taken.messages;
+            spare.shrink_to(SPARE_MESSAGES_MAX);
+        }
+    }
+
+    /// Who is in the cluster, as of now.
+    pub(crate) fn roster(self: &Rc<Self>) -> Arc<Roster> {
+        self.sync();
+        self.roster.borrow().clone()
+    }
+
+    /// The way to a peer, if it is one.
+    pub(crate) fn link(self: &Rc<Self>, id: MemberId) -> Option<Rc<Link>> {
+        self.sync();
+        self.links.borrow().get(&id).cloned()
+    }
+
+    /// Hands messages to the host, but for those that must not reach it. False if a removed member sent one.
+    pub(crate) fn deliver(&self, mut messages: Vec<Message>) -> bool {
+        let (own, roster) = (self.shared.settings.member, self.roster.borrow().clone());
+        let count = messages.len();
+        let mut from_removed = false;
+        messages.retain(|message| {
+            let is_removed = roster.removed.contains(&message.from);
+            from_removed |= is_removed;
+            message.to == own && message.from != MemberId(0) && message.from != own && !is_removed
+        });
+        if messages.len() < count {
+            self.shared.count_refused();
+        }
+        if !messages.is_empty() {
+            self.host.receive(messages);
+        }
+        !from_removed
+    }
+
+    /// Opens and closes links until they are those of the roster.
+    fn sync(self: &Rc<Self>) {
+        let roster = self.shared.roster();
+        if self.roster.borrow().number == roster.number {
+            return;
+        }
+        *self.roster.borrow_mut() = roster.clone();
+        let mut links = self.links.borrow_mut();
+        links.retain(|id, link| {
+            let urls = if link.is_remote { roster.remotes.get(id) } else { roster.peers.get(id) };
+            match urls {
+                Some(urls) => link.rotation.borrow_mut().replace(urls),
+                None => link.close(),
+            }
+            urls.is_some()
+        });
+        let peers = roster.peers.iter().map(|(id, urls)| (*id, urls, false));
+        let remotes = roster.remotes.iter().map(|(id, urls)| (*id, urls, true));
+        for (id, urls, is_remote) in peers.chain(remotes) {
+            // The roster may have changed once more; then it is looked at once more.
+            let Some(target) = self.shared.target(id) else { continue };
+            if links.contains_key(&id) {
+                continue;
+            }
+            let link = Rc::new(Link::new(id, target, urls.clone(), is_remote));
+            links.insert(id, link.clone());
+            if !is_remote {
+                for kind in StreamKind::ALL {
+                    let reader = stream_reader::read(self.clone(), link.clone(), kind);
+                    link.keep(self.tasks.spawn(reader));
+                }
+            }
+        }
+    }
+
+    fn route(self: &Rc<Self>, queued: Queued) {
+        let Some(link) = self.links.borrow().get(&queued.message.to).cloned() else {
+            return;
+        };
+        if queued.message.kind == MessageKind::Snapshot {
+            return snapshot_sender::start(self, &link, queued.message.clone());
+        }
+        match link.way(queued.message.kind) {
+            Way::Stream(kind) => link.lane(kind).push(queued),
+            Way::Post => posts::push(self, &link, queued),
+        }
+    }
+
+    /// Once for everything that was put on a lane.
+    fn wake_streams(&self) {
+        for link in self.links.borrow().values() {
+            for kind in StreamKind::ALL {
+                link.lane(kind).wake_if_waiting();
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A snapshot on its way to a peer: the message, then the state, in one post of its own.
+//!
+//! A thread reads the state and waits whenever a few pieces are not taken yet. Whatever fails, the body ends early, and the peer
+//! abandons it.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use env::Monotonic;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use types::Message;
+
+use crate::body::RequestBody;
+use crate::client::ClientError;
+use crate::codec;
+use crate::connection::{Connection, Patience};
+use crate::host::{Host, SnapshotSource};
+use crate::link::Link;
+use crate::outbox::Shared;
+use crate::peer_url::PeerUrl;
+use crate::port::Port;
+use crate::posts::{self, PostError};
+use crate::settings::{
+    SNAPSHOT_CHUNKS_WAITING, SNAPSHOT_FINISH_TIMEOUT, SNAPSHOT_IDLE_TIMEOUT, SNAPSHOT_PROGRESS_INTERVAL,
+};
+
+/// Sends a snapshot unless one is on its way to this peer: raft hears of that one.
+pub(crate) fn start<H: Host>(port: &Rc<Port<H>>, link: &Rc<Link>, message: Message) {
+    if link.is_sending_snapshot.replace(true) {
+        tracing::info!(peer = %link.id, "a snapshot is on its way to the peer already");
+        return;
+    }
+    let (owner, link_of_task) = (port.clone(), link.clone());
+    link.keep(port.tasks.spawn(async move {
+        send(&owner, &link_of_task, &message).await;
+        link_of_task.is_sending_snapshot.set(false);
+    }));
+}
+
+async fn send<H: Host>(port: &Rc<Port<H>>, link: &Link, message: &Message) {
+    let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index.0);
+    let Some(url) = link.rotation.borrow().current().map(str::to_owned) else {
+        port.host.snapshot_sent(link.id, false);
+        return;
+    };
+    tracing::info!(peer = %link.id, index, "sending a snapshot");
+    match transfer(port, link, &url, message).await {
+        Ok(()) => {
+            link.target.activate(port.shared.clock.now());
+            tracing::info!(peer = %link.id, index, "the peer took the snapshot");
+            port.host.snapshot_sent(link.id, true);
+        }
+        Err(error) => {
+            tracing::warn!(peer = %link.id, index, error = &error as &dyn std::error::Error, "the snapshot did not arrive");
+            posts::failed(port, link, &url, &error);
+            port.host.snapshot_sent(link.id, false);
+        }
+    }
+}
+
+async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: &Message) -> Result<(), PostError> {
+    let settings = &port.shared.settings;
+    let address = PeerUrl::parse(url)?;
+    let patience = Patience { read: Some(SNAPSHOT_FINISH_TIMEOUT), write: Some(SNAPSHOT_IDLE_TIMEOUT) };
+    let mut connection = Connection::open(&address, settings.dial_timeout, patience).await?;
+    let (sender, pieces) = mpsc::channel(SNAPSHOT_CHUNKS_WAITING);
+    let (source, shared, target) = (port.source.clone(), port.shared.clone(), link.target.clone());
+    let reader = {
+        let message = message.clone();
+        move || {
+            let mut progress = Progress { shared, message, bytes: 0, told_at: Monotonic::default() };
+            if let Err(error) = read(&*source, &mut progress, &sender) {
+                tracing::warn!(peer = %progress.message.to, %error, "the state cannot be read for a snapshot");
+                drop(sender.blocking_send(Err(error)));
+            }
+            target.sent(progress.bytes);
+        }
+    };
+    spawn_blocking(reader);
+    let request = posts::request("/raft/snapshot", &address, settings, RequestBody::Pieces(pieces))?;
+    let answer = connection.exchange(&address, request).await?;
+    let accepted = posts::accepted(&mut connection, answer, settings, SNAPSHOT_IDLE_TIMEOUT);
+    timeout(SNAPSHOT_IDLE_TIMEOUT, accepted).await.unwrap_or(Err(ClientError::TimedOut.into()))
+}
+
+/// Reads the state until its end, or until nobody takes it any more.
+fn read(
+    source: &dyn SnapshotSource,
+    progress: &mut Progress,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> io::Result<()> {
+    let meta = progress.message.snapshot.clone();
+    let meta = meta.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a snapshot message without one"))?;
+    progress.told_at = progress.shared.clock.now();
+    let mut chunks = source.open(&meta)?;
+    let mut next = Some(head(&progress.message));
+    while let Some(piece) = next {
+        progress.add(piece.len());
+        if sender.blocking_send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+        next = chunks.next()?;
+    }
+    Ok(())
+}
+
+/// The message and its length.
+fn head(message: &Message) -> Bytes {
+    let mut head = BytesMut::new();
+    head.put_u64(codec::encoded_len(message) as u64);
+    codec::encode(message, &mut head);
+    head.freeze()
+}
+
+/// How far a snapshot got, told now and then.
+struct Progress {
+    shared: Arc<Shared>,
+    message: Message,
+    bytes: usize,
+    told_at: Monotonic,
+}
+
+impl Progress {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        let now = self.shared.clock.now();
+        if now.since(self.told_at) >= SNAPSHOT_PROGRESS_INTERVAL {
+            self.told_at = now;
+            tracing::info!(peer = %self.message.to, sent_bytes = self.bytes, "the snapshot is on its way");
+        }
+    }
+}

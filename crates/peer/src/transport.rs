@@ -1,0 +1,105 @@
+//! The whole: made with its outbox, served on a thread of its own.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use env::Clock;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::connection::{Patience, PatientStream};
+use crate::host::{Host, SnapshotSink, SnapshotSource};
+use crate::inbound;
+use crate::outbox::Outbox;
+use crate::port::Port;
+use crate::settings::{IO_TIMEOUT, Settings};
+use crate::tasks::Tasks;
+
+/// Header bytes of one request.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Out of descriptors, say: accepting again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The part of the transport that its thread runs.
+pub struct Transport {
+    outbox: Outbox,
+}
+
+impl Transport {
+    /// A transport without peers; say who they are by [`Outbox::set_members`], now or later.
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Transport {
+        Transport { outbox: Outbox::new(settings, clock) }
+    }
+
+    /// The way to send.
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// Serves `listeners` and all links, inside a `LocalSet` on a current-thread runtime with time and I/O. Does not end by itself: dropped, it closes
+    /// every connection.
+    ///
+    /// # Errors
+    /// If a listener cannot be taken over.
+    pub async fn serve<H: Host>(
+        self,
+        listeners: Vec<StdTcpListener>,
+        host: Rc<H>,
+        source: Arc<dyn SnapshotSource>,
+        sink: Arc<dyn SnapshotSink>,
+    ) -> io::Result<Infallible> {
+        let tasks = Tasks::default();
+        let _guard = tasks.guard();
+        let port = Port::new(self.outbox.0.clone(), host, source, sink, tasks.clone());
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            tasks.spawn(accept(port.clone(), TcpListener::from_std(listener)?));
+        }
+        Ok(port.dispatch().await)
+    }
+}
+
+async fn accept<H: Host>(port: Rc<Port<H>>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if port.connections.get() >= port.shared.settings.connections_max => {
+                port.shared.count_refused();
+                drop(stream);
+            }
+            Ok((stream, from)) => {
+                port.connections.set(port.connections.get() + 1);
+                let owner = port.clone();
+                port.tasks.spawn(async move {
+                    if let Err(error) = serve(&owner, stream).await {
+                        owner.shared.count_refused();
+                        tracing::debug!(%from, error = &*error, "connection ended");
+                    }
+                    owner.connections.set(owner.connections.get() - 1);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connections of peers cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve<H: Host>(port: &Rc<Port<H>>, stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
+    let patience = Patience { read: None, write: Some(IO_TIMEOUT) };
+    let stream = PatientStream::of(patience)(stream)?;
+    let service = service_fn(|request| async { Ok::<_, Infallible>(inbound::answer(port, request).await) });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .title_case_headers(true)
+        .header_read_timeout(IO_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
+}

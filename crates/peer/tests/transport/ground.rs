@@ -1,0 +1,258 @@
+//! Members with a real transport and nothing behind it: what reaches them is recorded.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use env::SystemClock;
+use peer::{
+    Host, Outbox, PeerError, PeerRequest, PeerResponse, Settings, SnapshotChunks, SnapshotSink, SnapshotSource,
+    SnapshotWriter, Transport,
+};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, LocalSet};
+use types::{ClusterId, EntryKind, Index, LogEntry, MemberId, Message, MessageKind, SnapshotMeta, Term};
+
+pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
+/// Nothing here takes long; this is for a machine that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test on a runtime such as a transport's thread has.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limited = async { tokio::time::timeout(PATIENCE, test).await.expect("the test ends in time") };
+    LocalSet::new().block_on(&runtime, limited);
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Unreachable(MemberId),
+    SnapshotSent(MemberId, bool),
+    Removed,
+}
+
+type Answerer = dyn Fn(&PeerRequest) -> Result<PeerResponse, PeerError>;
+
+/// What reached a member.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) messages: RefCell<Vec<Message>>,
+    pub(crate) batches: Cell<usize>,
+    pub(crate) events: RefCell<Vec<Event>>,
+    changed: Notify,
+    pub(crate) answerer: RefCell<Option<Box<Answerer>>>,
+}
+
+impl Record {
+    /// Waits until something holds of what was recorded.
+    pub(crate) async fn until(&self, holds: impl Fn(&Record) -> bool) {
+        while !holds(self) {
+            self.changed.notified().await;
+        }
+    }
+
+    pub(crate) async fn until_received(&self, count: usize) {
+        self.until(|record| record.messages.borrow().len() >= count).await;
+    }
+
+    pub(crate) async fn until_event(&self, event: &Event) {
+        self.until(|record| record.events.borrow().contains(event)).await;
+    }
+
+    fn note(&self, event: Event) {
+        self.events.borrow_mut().push(event);
+        self.changed.notify_one();
+    }
+}
+
+pub(crate) struct RecordingHost(Rc<Record>);
+
+impl Host for RecordingHost {
+    fn receive(&self, messages: Vec<Message>) {
+        self.0.batches.set(self.0.batches.get() + 1);
+        self.0.messages.borrow_mut().extend(messages);
+        self.0.changed.notify_one();
+    }
+
+    fn unreachable(&self, peer: MemberId) {
+        self.0.note(Event::Unreachable(peer));
+    }
+
+    fn snapshot_sent(&self, peer: MemberId, accepted: bool) {
+        self.0.note(Event::SnapshotSent(peer, accepted));
+    }
+
+    fn removed(&self) {
+        self.0.note(Event::Removed);
+    }
+
+    fn answer(&self, request: PeerRequest) -> impl Future<Output = Result<PeerResponse, PeerError>> + 'static {
+        let answer = match &*self.0.answerer.borrow() {
+            Some(answerer) => answerer(&request),
+            None => Err(PeerError::Other("nobody answers".to_owned())),
+        };
+        async move { answer }
+    }
+}
+
+/// A member with a transport that serves.
+pub(crate) struct Member {
+    pub(crate) id: MemberId,
+    pub(crate) address: SocketAddr,
+    pub(crate) outbox: Outbox,
+    pub(crate) record: Rc<Record>,
+    serving: AbortHandle,
+}
+
+pub(crate) struct Setup {
+    pub(crate) cluster: ClusterId,
+    pub(crate) version: &'static str,
+    pub(crate) queue_bytes_max: usize,
+    pub(crate) source: Arc<dyn SnapshotSource>,
+    pub(crate) sink: Arc<dyn SnapshotSink>,
+    /// Port 0 is any.
+    pub(crate) address: SocketAddr,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            cluster: CLUSTER,
+            version: "3.5.30",
+            queue_bytes_max: 64 << 20,
+            source: Arc::new(NoSnapshots),
+            sink: Arc::new(NoSnapshots),
+            address: "127.0.0.1:0".parse().unwrap(),
+        }
+    }
+}
+
+impl Member {
+    pub(crate) fn start(id: u64) -> Member {
+        Member::start_with(id, Setup::default())
+    }
+
+    pub(crate) fn start_with(id: u64, setup: Setup) -> Member {
+        let listener = TcpListener::bind(setup.address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let id = MemberId(id);
+        let settings = Settings {
+            queue_bytes_max: setup.queue_bytes_max,
+            ..Settings::new(setup.cluster, id, setup.version, vec![url(address)])
+        };
+        let transport = Transport::new(settings, Arc::new(SystemClock::default()));
+        let outbox = transport.outbox();
+        let record = Rc::new(Record::default());
+        let host = Rc::new(RecordingHost(record.clone()));
+        let serving = tokio::task::spawn_local(async move {
+            transport.serve(vec![listener], host, setup.source, setup.sink).await.unwrap();
+        });
+        Member { id, address, outbox, record, serving: serving.abort_handle() }
+    }
+
+    /// Stops as a process that ends: all its connections close.
+    pub(crate) async fn stop(self) -> SocketAddr {
+        self.serving.abort();
+        while !self.serving.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        self.address
+    }
+
+    pub(crate) fn peer(&self) -> (MemberId, Vec<String>) {
+        (self.id, vec![url(self.address)])
+    }
+
+    /// Sends one message, and again whenever it was lost, until the other has it: then streams or posts work.
+    pub(crate) async fn reach(&self, other: &Member) {
+        let lost = Event::Unreachable(other.id);
+        let probe = |member: &Message| member.kind == MessageKind::TimeoutNow;
+        loop {
+            self.record.events.borrow_mut().clear();
+            self.outbox.send(vec![message(MessageKind::TimeoutNow, self.id, other.id)]);
+            tokio::select! {
+                () = other.record.until(|record| record.messages.borrow().iter().any(probe)) => break,
+                () = self.record.until_event(&lost) => {}
+            }
+        }
+        other.record.messages.borrow_mut().retain(|message| !probe(message));
+        self.record.events.borrow_mut().clear();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Makes each a peer of the others.
+pub(crate) fn join(members: &[&Member]) {
+    let peers: Vec<_> = members.iter().map(|member| member.peer()).collect();
+    for member in members {
+        member.outbox.set_members(&peers, BTreeSet::new());
+    }
+}
+
+/// Waits until both streams of every pair are there, so that messages take them and not posts.
+pub(crate) async fn connected(members: &[&Member]) {
+    for from in members {
+        for to in members {
+            if from.id != to.id {
+                from.reach(to).await;
+                from.streams_attached(to).await;
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Both of the peer's streams hang on this member: then a batch of two kinds comes in two batches at most.
+    async fn streams_attached(&self, to: &Member) {
+        while self.outbox.figures(to.id).is_none_or(|figures| figures.streams < 2) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+pub(crate) fn message(kind: MessageKind, from: MemberId, to: MemberId) -> Message {
+    Message { term: Term(1), ..Message::new(kind, from, to) }
+}
+
+pub(crate) fn entry(term: u64, index: u64, data: Bytes) -> LogEntry {
+    LogEntry { term: Term(term), index: Index(index), kind: EntryKind::Normal, data }
+}
+
+pub(crate) fn append(from: MemberId, to: MemberId, previous: u64, entries: Vec<LogEntry>) -> Message {
+    Message {
+        log_term: Term(1),
+        index: Index(previous),
+        entries,
+        commit: Index(previous),
+        ..message(MessageKind::Append, from, to)
+    }
+}
+
+struct NoSnapshots;
+
+impl SnapshotSource for NoSnapshots {
+    fn open(&self, _meta: &SnapshotMeta) -> io::Result<Box<dyn SnapshotChunks + Send>> {
+        Err(io::Error::other("there is no state"))
+    }
+}
+
+impl SnapshotSink for NoSnapshots {
+    fn begin(&self, _message: &Message) -> io::Result<Box<dyn SnapshotWriter + Send>> {
+        Err(io::Error::other("there is no place"))
+    }
+}

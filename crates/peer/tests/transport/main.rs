@@ -1,0 +1,5 @@
+//! Transports of several members in one process, over loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod ground;
+mod messages;
