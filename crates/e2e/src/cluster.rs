@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use api::etcdserverpb::{
-    HashKvRequest, HashKvResponse, MemberAddRequest, MemberListRequest, MoveLeaderRequest, StatusRequest,
-    StatusResponse,
+    HashKvRequest, HashKvResponse, MemberAddRequest, MemberListRequest, MemberRemoveRequest, MoveLeaderRequest,
+    StatusRequest, StatusResponse,
 };
 use tempfile::TempDir;
 use testkit::grpc::{Client, Status};
@@ -203,16 +203,18 @@ impl Cluster {
         let seat = self.take_seat()?;
         let request = MemberAddRequest { peer_ur_ls: vec![self.seats[seat].peer_url()], is_learner: learner };
         let client = self.client(via).await?;
-        let added =
-            found_within(SETTLE_LIMIT, async || match within(CALL_LIMIT, client.member_add(request.clone())).await? {
-                Ok(answer) => Ok(Some(answer)),
-                Err(status) if passes_by_itself(&status) => Ok(None),
-                Err(status) => Err(status.into()),
-            })
-            .await?;
-        let id = added.member.context("the answer has the member")?.id;
+        reconfigure(async || client.member_add(request.clone()).await.map(drop), refusal::PEER_URL_EXISTS).await?;
+        let url = self.seats[seat].peer_url();
+        // Not linearizable: with the second member of two not started there is no quorum.
+        let (id, listed) = found_within(CALL_LIMIT, async || {
+            let list = MemberListRequest { linearizable: false };
+            let listed = within(CALL_LIMIT, client.member_list(list)).await??.members;
+            let added = listed.iter().find(|member| member.peer_ur_ls.contains(&url)).map(|member| member.id);
+            Ok(added.map(|id| (id, listed)))
+        })
+        .await?;
         let mut everyone = Vec::new();
-        for member in added.members {
+        for member in listed {
             let name = if member.id == id { self.seats[seat].name().to_owned() } else { member.name };
             everyone.extend(member.peer_ur_ls.into_iter().map(|url| format!("{name}={url}")));
         }
@@ -223,13 +225,8 @@ impl Cluster {
     /// Asks through member `via` that member `id` is removed, for as long as the cluster is not well enough for it.
     pub async fn remove(&self, via: usize, id: u64) -> Result<()> {
         let client = self.client(via).await?;
-        let request = api::etcdserverpb::MemberRemoveRequest { id };
-        holds_within(SETTLE_LIMIT, async || match within(CALL_LIMIT, client.member_remove(request)).await? {
-            Ok(_) => Ok(true),
-            Err(status) if passes_by_itself(&status) => Ok(false),
-            Err(status) => Err(status.into()),
-        })
-        .await
+        let request = MemberRemoveRequest { id };
+        reconfigure(async || client.member_remove(request).await.map(drop), refusal::MEMBER_NOT_FOUND).await
     }
 
     /// `initial-cluster` with these seats.
@@ -314,6 +311,22 @@ impl Cluster {
         self.seats[seat].set_flags(&flags);
         Ok(seat)
     }
+}
+
+/// Asks for a change of the members until it is made. A change that was proposed to a leader that then went may have been
+/// made or not: etcd goes on waiting for it, and asked again answers `done` if it was.
+async fn reconfigure(call: impl AsyncFn() -> Result<(), Status>, done: refusal::Refusal) -> Result<()> {
+    let mut asked = false;
+    holds_within(SETTLE_LIMIT, async || {
+        let again = std::mem::replace(&mut asked, true);
+        match within(CALL_LIMIT, call()).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(status)) if again && status.message == done.1 => Ok(true),
+            Ok(Err(status)) if !passes_by_itself(&status) => Err(status.into()),
+            Ok(Err(_)) | Err(_) => Ok(false),
+        }
+    })
+    .await
 }
 
 /// What reconfiguration is refused for while a cluster is young or a leader is being elected.

@@ -51,4 +51,6 @@ faults! {
     members_are_restarted_in_turns: RestartInTurns;
     the_leader_is_moved: MoveLeader;
     a_member_is_replaced: ReplaceMember;
+    every_member_is_replaced: ReplaceAll;
+    one_member_becomes_five_and_three: GrowAndShrink;
 }

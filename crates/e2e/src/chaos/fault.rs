@@ -41,6 +41,10 @@ pub enum Fault {
     RestartInTurns,
     MoveLeader,
     ReplaceMember,
+    /// One after the other, until none is left of those that began.
+    ReplaceAll,
+    /// From one member to three, to five, and back to three, without those that began.
+    GrowAndShrink,
 }
 
 /// How often a fault that comes in blows is dealt.
@@ -50,11 +54,12 @@ const BLOWS: usize = 3;
 const DISK_MEGABYTES: u32 = 224;
 
 impl Fault {
-    /// A fresh cluster of three to which this can be done.
+    /// A fresh cluster to which this can be done.
     pub(super) async fn cluster(self, target: Target) -> Result<Cluster> {
         // A snapshot for whoever was away for long.
         let flags = [("snapshot-count", "500"), ("experimental-snapshot-catchup-entries", "200")];
-        Cluster::start_with(target, 3, self.wiring(), &flags).await
+        let members = if self == Fault::GrowAndShrink { 1 } else { 3 };
+        Cluster::start_with(target, members, self.wiring(), &flags).await
     }
 
     fn wiring(self) -> Wiring {
@@ -159,7 +164,21 @@ impl Fault {
                     sleep(Duration::from_millis(50)).await;
                 }
             }
-            Fault::ReplaceMember => replace(cluster, run, random).await?,
+            Fault::ReplaceMember => replace(cluster, run, random.usize(..3)).await?,
+            Fault::ReplaceAll => {
+                for leaves in 0..3 {
+                    replace(cluster, run, leaves).await?;
+                    cluster.settled().await?;
+                }
+            }
+            Fault::GrowAndShrink => {
+                for _ in 1..5 {
+                    grow(cluster, run).await?;
+                }
+                for leaves in [0, random.usize(1..5)] {
+                    shrink(cluster, run, leaves).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -236,15 +255,25 @@ async fn fill_disk(cluster: &mut Cluster, run: &Run, random: &mut Rng) -> Result
 }
 
 /// A member is removed, another takes its place.
-async fn replace(cluster: &mut Cluster, run: &Run, random: &mut Rng) -> Result<()> {
-    let leaves = random.usize(..3);
-    let stays = (leaves + 1) % 3;
+async fn replace(cluster: &mut Cluster, run: &Run, leaves: usize) -> Result<()> {
+    shrink(cluster, run, leaves).await?;
+    grow(cluster, run).await
+}
+
+async fn shrink(cluster: &mut Cluster, run: &Run, leaves: usize) -> Result<()> {
     let id = cluster.id(leaves).await?;
+    let stays = cluster.running().into_iter().find(|&seat| seat != leaves).context("somebody stays")?;
     cluster.remove(stays, id).await?;
     cluster.seat(leaves).ended(SETTLE_LIMIT).await?;
     run.members_changed(cluster);
-    let seat = cluster.add(stays, false).await?;
+    Ok(())
+}
+
+async fn grow(cluster: &mut Cluster, run: &Run) -> Result<()> {
+    let asked = cluster.leader().await?;
+    let seat = cluster.add(asked, false).await?;
     cluster.restart(seat).await?;
+    cluster.settled().await?;
     run.members_changed(cluster);
     Ok(())
 }
