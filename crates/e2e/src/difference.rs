@@ -23,6 +23,9 @@ pub enum Difference {
     /// New peer URLs of a member are checked as those of an added one are. A bad one stops all members of an etcd
     /// cluster, again at every start.
     UpdatesAreChecked,
+    /// A transaction that fails because it reads what is compacted or to come writes nothing on any member. On etcd up to
+    /// 3.6 its writes happen on all members but the one that proposed it.
+    FailedTransactionsAreWhole,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
     NoAutoCompaction,
 }

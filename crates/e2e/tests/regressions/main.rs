@@ -5,6 +5,7 @@
 mod checkpoint;
 mod churn;
 mod crash;
+mod members;
 mod overload;
 mod stopped;
 mod versions;
