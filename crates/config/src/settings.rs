@@ -36,6 +36,8 @@ pub struct Settings {
     initial_cluster: String,
     pub initial_cluster_token: String,
     pub initial_cluster_state: InitialClusterState,
+    /// Name service lists the first members; [`Settings::initial_cluster`] then is not what counts.
+    pub discovery_srv: Option<DiscoverySrv>,
     /// The data is to become that of a cluster of one.
     pub force_new_cluster: bool,
     /// Membership changes that would cost the quorum are refused.
@@ -98,6 +100,14 @@ pub enum InitialClusterState {
     Existing,
 }
 
+/// Which SRV records list the first members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoverySrv {
+    pub domain: String,
+    /// Tells several clusters of one domain apart; may be empty.
+    pub service_name: String,
+}
+
 /// When members compare what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptionChecks {
@@ -149,6 +159,9 @@ impl Settings {
                 "existing" => InitialClusterState::Existing,
                 _ => InitialClusterState::New,
             },
+            discovery_srv: Some(written.text("discovery-srv"))
+                .filter(|domain| !domain.is_empty())
+                .map(|domain| DiscoverySrv { domain, service_name: written.text("discovery-srv-name") }),
             force_new_cluster: written.bool("force-new-cluster"),
             strict_reconfig_check: written.bool("strict-reconfig-check"),
             max_learners: count(written, "max-learners"),
@@ -238,17 +251,38 @@ impl Settings {
         }
     }
 
-    /// The members the cluster starts with, or that the cluster to be joined has. To be asked only without data: with
-    /// data, the flags it comes from mean nothing.
+    /// The members the cluster starts with, or that the cluster to be joined has, as the flags list them; with
+    /// [`Settings::discovery_srv`], another list counts. To be asked only without data: with data, these flags mean nothing.
     ///
     /// Whether this member's part of it is what it advertises may need name resolution, and is left to the caller.
     ///
     /// # Errors
     /// If the flags contradict each other.
+    pub fn initial_cluster(&self) -> Result<InitialCluster, Problem> {
+        let mut pairs = Vec::new();
+        if self.initial_cluster.is_empty() {
+            pairs.extend(self.initial_advertise_peer_urls.iter().map(|url| (self.name.clone(), url.to_string())));
+        }
+        for part in self.initial_cluster.split(',').filter(|part| !part.is_empty()) {
+            let (name, text) = part.split_once('=').unwrap_or((part, ""));
+            let url = Url::parse(text).map_err(|why| {
+                Problem::new(format!("error setting up initial cluster: {why}"))
+                    .hint("write --initial-cluster=name=http://host:port,...")
+            })?;
+            pairs.push((name.to_string(), url.to_string()));
+        }
+        let cluster = InitialCluster::new(self.initial_cluster_token.clone(), pairs);
+        self.check_initial_cluster(&cluster)?;
+        Ok(cluster)
+    }
+
+    /// Whether an initial cluster, wherever it was found, can be this member's.
+    ///
+    /// # Errors
+    /// If it cannot.
     ///
     /// Source: etcd-io/etcd `server/config/config.go` (`VerifyBootstrap`, `VerifyJoinExisting`).
-    pub fn initial_cluster(&self) -> Result<InitialCluster, Problem> {
-        let (cluster, tls) = self.read_initial_cluster()?;
+    pub fn check_initial_cluster(&self, cluster: &InitialCluster) -> Result<(), Problem> {
         if cluster.member(&self.name).is_none() {
             let names: Vec<_> = cluster.members().iter().map(|member| go::quote(&member.name)).collect();
             let error =
@@ -260,30 +294,14 @@ impl Settings {
             let error = format!("initial cluster {cluster} has duplicate url");
             return Err(Problem::new(error).hint("give every member in --initial-cluster URLs of its own"));
         }
+        let mut urls = cluster.members().iter().flat_map(|member| &member.peer_urls);
+        let tls = urls.find(|url| url.starts_with("https:") || url.starts_with("unixs:"));
+        // What a lone member advertises may be where something else ends TLS for it.
         if let Some(url) = tls.filter(|_| cluster.members().len() > 1) {
-            let error = format!("--initial-cluster is refused: TLS between members comes later ({url})");
+            let error = format!("initial cluster {cluster} is refused: TLS between members comes later ({url})");
             return Err(Problem::new(error).hint("write http:// instead of https://, unix:// instead of unixs://"));
         }
-        Ok(cluster)
-    }
-
-    /// The initial cluster, and the first of its URLs that asks for TLS.
-    fn read_initial_cluster(&self) -> Result<(InitialCluster, Option<Url>), Problem> {
-        let mut pairs = Vec::new();
-        if self.initial_cluster.is_empty() {
-            pairs.extend(self.initial_advertise_peer_urls.iter().map(|url| (self.name.clone(), url.clone())));
-        }
-        for part in self.initial_cluster.split(',').filter(|part| !part.is_empty()) {
-            let (name, text) = part.split_once('=').unwrap_or((part, ""));
-            let url = Url::parse(text).map_err(|why| {
-                Problem::new(format!("error setting up initial cluster: {why}"))
-                    .hint("write --initial-cluster=name=http://host:port,...")
-            })?;
-            pairs.push((name.to_string(), url));
-        }
-        let tls = pairs.iter().map(|(_, url)| url).find(|url| url.is_tls()).cloned();
-        let pairs = pairs.into_iter().map(|(name, url)| (name, url.to_string()));
-        Ok((InitialCluster::new(self.initial_cluster_token.clone(), pairs), tls))
+        Ok(())
     }
 
     /// What this version cannot do yet: clusters of several members are on their way.

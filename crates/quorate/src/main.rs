@@ -4,6 +4,7 @@
 //! written to disk before everything that can be refused has been.
 
 mod descriptors;
+mod founding;
 mod listeners;
 mod outside;
 mod serve;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 
 use config::{Loaded, Outcome, Surroundings};
 use env::{Clock, RealDisk, SystemClock, SystemRng};
-use server::{COMPATIBLE_VERSION, Member, World};
+use server::{COMPATIBLE_VERSION, Member, StartError, World};
 
 use crate::listeners::Listeners;
+use crate::outside::Network;
 use crate::serve::Ending;
 use crate::start_failure::StartFailure;
 
@@ -97,9 +99,10 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
     let mut member_settings = settings::member(settings);
     if !server::holds_data(&member_settings, &RealDisk)? {
         // Only a member without data founds a cluster; one that has data ignores these flags.
-        let initial = settings.initial_cluster().map_err(StartFailure::Settings)?;
+        let mut network = Network::new().map_err(StartError::Thread)?;
+        let initial = founding::initial_cluster(settings, &mut network)?;
         settings.require_alone(&initial).map_err(StartFailure::Settings)?;
-        settings::bootstrap(settings, &initial)?;
+        founding::decide(settings, &initial, &mut network)?;
         member_settings.initial_cluster = initial;
     }
     let connections_max = descriptors::connections_max()?;

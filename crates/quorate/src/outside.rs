@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
+use discovery::{NameServers, ResolvConfError, SrvRecord};
 use server::{ClusterVersion, Outside, RemoteCluster};
 
 /// Name service may learn of a member only after it was started, as in Kubernetes.
@@ -19,27 +21,55 @@ impl Network {
     pub(crate) fn new() -> io::Result<Network> {
         Ok(Network { runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()? })
     }
+
+    /// The system's name servers.
+    ///
+    /// # Errors
+    /// If the list of them cannot be read.
+    pub(crate) fn name_servers(&self) -> Result<NameServers, ResolvConfError> {
+        // Without a list, the machine itself is asked, as all programs do.
+        NameServers::parse(&config::read_file(Path::new("/etc/resolv.conf")).unwrap_or_default())
+    }
+
+    pub(crate) fn srv(&self, servers: &NameServers, name: &str) -> Result<Vec<SrvRecord>, String> {
+        self.runtime.block_on(servers.srv(name))
+    }
+
+    /// The addresses of a host name as far as they are known now.
+    pub(crate) fn resolve_now(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        self.runtime.block_on(look_up(host, port))
+    }
+}
+
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(error) => {
+            // What getaddrinfo's errors begin with says nothing.
+            let why = config::reason(&error);
+            let why = why.trim_start_matches("failed to lookup address information: ");
+            Err(format!("lookup {host}: {why}"))
+        }
+    }
 }
 
 impl Outside for Network {
     fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         self.runtime.block_on(async {
-            let mut why = "timed out".to_owned();
+            let mut last = format!("lookup {host}: timed out");
             let found = tokio::time::timeout(RESOLVE_TIMEOUT, async {
                 loop {
-                    match tokio::net::lookup_host((host, port)).await {
-                        Ok(addresses) => return addresses.collect(),
+                    match look_up(host, port).await {
+                        Ok(addresses) => return addresses,
                         Err(error) => {
-                            tracing::warn!(host, %error, "failed to resolve URL Host");
-                            why = config::reason(&error);
-                            // What getaddrinfo's errors begin with says nothing.
-                            why = why.trim_start_matches("failed to lookup address information: ").to_owned();
+                            tracing::warn!(host, error, "failed to resolve URL Host");
+                            last = error;
                         }
                     }
                     tokio::time::sleep(RESOLVE_RETRY_INTERVAL).await;
                 }
             });
-            found.await.map_err(|_| format!("lookup {host}: {why}"))
+            found.await.map_err(|_| last)
         })
     }
 

@@ -4,11 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use config::{InitialClusterState, Url};
-use server::{Bootstrap, COMPATIBLE_VERSION, CorruptionChecks, InitialState, Limits, Settings, StartError, Told};
+use server::{CorruptionChecks, InitialState, Limits, Settings};
 use types::InitialCluster;
-
-use crate::outside::Network;
-use crate::start_failure::StartFailure;
 
 /// Log segments; not a setting, because nothing is gained by another size.
 const WAL_SEGMENT_BYTES: u64 = 64 << 20;
@@ -63,20 +60,11 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
     }
 }
 
-fn initial_state(from: &config::Settings) -> InitialState {
+pub(crate) fn initial_state(from: &config::Settings) -> InitialState {
     match from.initial_cluster_state {
         InitialClusterState::New => InitialState::New,
         InitialClusterState::Existing => InitialState::Existing,
     }
-}
-
-/// Whether a member without data can begin as it is told to.
-pub(crate) fn bootstrap(from: &config::Settings, initial: &InitialCluster) -> Result<Bootstrap, StartFailure> {
-    let advertised: Vec<String> = from.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
-    let version = COMPATIBLE_VERSION.parse().expect("a version of etcd");
-    let told = Told { name: &from.name, advertised: &advertised, initial, state: initial_state(from), version };
-    let mut network = Network::new().map_err(StartError::Thread)?;
-    Ok(Bootstrap::without_data(&told, &mut network)?)
 }
 
 /// More threads read faster than one takes from them.

@@ -1,6 +1,8 @@
 //! Why a member does not start, and how the log says so.
 
 use config::Problem;
+use discovery::ResolvConfError;
+use discovery::srv::SrvError;
 use server::{BootstrapError, StartError};
 
 use crate::descriptors::TooFew;
@@ -11,6 +13,10 @@ use crate::listeners::BindError;
 pub(crate) enum StartFailure {
     #[error("{0}")]
     Settings(Problem),
+    #[error(transparent)]
+    NameServers(#[from] ResolvConfError),
+    #[error(transparent)]
+    Discovery(#[from] SrvError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
@@ -33,6 +39,7 @@ impl StartFailure {
     fn task(&self) -> &'static str {
         match self {
             StartFailure::Settings(_) | StartFailure::Bootstrap(_) => "failed to verify flags",
+            StartFailure::NameServers(_) | StartFailure::Discovery(_) => "failed to find the members",
             StartFailure::Listeners(_) => "failed to listen for clients",
             StartFailure::Descriptors(_) => "failed to start the member",
             StartFailure::Member(error) => match error {

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::flag::{Flag, Kind, Status};
-use crate::settings::{CorruptionChecks, InitialClusterState};
+use crate::settings::{CorruptionChecks, DiscoverySrv, InitialClusterState};
 use crate::{LogLevel, LogOutput, table};
 
 /// One start: arguments, variables, and the text of `etcd.yml`.
@@ -148,11 +148,11 @@ fn every_flag_is_known_as_flag_variable_and_key() {
         ways(flag, |start, called| match table::canonical(flag).status {
             Status::Works => {
                 let loaded = start.run();
-                // `zap` is the only logger; what a retention counts, or how often hashes are compared, matters only once
-                // there is one, or once they are.
+                // `zap` is the only logger; what a retention counts, how often hashes are compared or what a service is
+                // called matters only once there is one.
                 let has_effect = !matches!(
                     table::canonical(flag).name,
-                    "logger" | "auto-compaction-mode" | "compact-hash-check-time"
+                    "logger" | "auto-compaction-mode" | "compact-hash-check-time" | "discovery-srv-name"
                 );
                 assert_eq!(loaded.settings != defaults, has_effect, "{called}");
                 let old = loaded.notices.iter().any(|notice| format!("{notice:?}").contains("old name"));
@@ -683,7 +683,7 @@ fn the_initial_cluster_has_etcds_texts() {
         ),
         (
             &["--initial-cluster=default=http://localhost:2380,b=https://b:2380"],
-            "--initial-cluster is refused: TLS between members comes later (https://b:2380)",
+            "initial cluster b=https://b:2380,default=http://localhost:2380 is refused: TLS between members comes later (https://b:2380)",
         ),
     ] {
         for state in ["new", "existing"] {
@@ -709,6 +709,15 @@ fn the_initial_cluster_is_read() {
     assert_eq!((cluster.token.as_str(), cluster.members().len()), ("t", 2));
     assert_eq!(cluster.to_string(), "a=http://a:2,a=unix:///a.sock,b=http://b:1");
     assert_eq!(settings.initial_cluster_state, InitialClusterState::Existing);
+}
+
+#[test]
+fn name_service_may_list_the_members() {
+    let settings = args(&["--discovery-srv=example.org", "--discovery-srv-name=x"]).run().settings;
+    let srv = DiscoverySrv { domain: "example.org".to_owned(), service_name: "x".to_owned() };
+    assert_eq!(settings.discovery_srv, Some(srv));
+    let both = args(&["--discovery-srv=example.org", "--initial-cluster=a=http://a:1"]).errors();
+    assert!(both[0].starts_with("multiple discovery or bootstrap flags are set."), "{both:?}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::flag::{Flag, Kind::*};
 
-const DISCOVERY_LATER: &str = "discovery comes later; list the members in --initial-cluster";
+const DISCOVERY_LATER: &str =
+    "this kind of discovery comes later; list the members in --initial-cluster, or use --discovery-srv";
 
 #[rustfmt::skip] // one row is one flag
 pub(super) static CLUSTERING: &[Flag] = &[
@@ -88,7 +89,7 @@ pub(super) static DISCOVERY: &[Flag] = &[
         "That user's password").of("3.6+")
         .at(&["discovery-config.auth.password", "discovery-config.client.auth.password"]).refused(DISCOVERY_LATER),
     Flag::new("discovery-srv", Text, "",
-        "The DNS domain whose SRV records list the members").refused(DISCOVERY_LATER),
+        "The DNS domain whose SRV records list the first members, in place of --initial-cluster"),
     Flag::new("discovery-srv-name", Text, "",
-        "What to append to the service name of those records").refused(DISCOVERY_LATER),
+        "What to append to the service name of those records: `_etcd-server-NAME`"),
 ];
