@@ -49,20 +49,34 @@ impl LoggedChange {
     /// The change these fields mean.
     ///
     /// # Errors
-    /// If the kind is unknown or the context is not the JSON it should be.
+    /// If the kind is unknown, or the context is not the JSON it should be or about another member.
     pub fn parse(&self) -> Result<Change, DamagedRow> {
         let id = self.node;
         match self.kind {
             ADD_NODE | ADD_LEARNER_NODE => {
                 let Context { member, is_promote } = self.parse_context()?;
+                self.check_id(&member)?;
                 let is_learner = member.is_learner || self.kind == ADD_LEARNER_NODE;
                 let add = || Change::Add(Member { id, is_learner, ..member });
                 Ok(if is_promote { Change::Promote(id) } else { add() })
             }
             REMOVE_NODE => Ok(Change::Remove(id)),
-            UPDATE_NODE => Ok(Change::Update { id, peer_urls: self.parse_context()?.member.peer_urls }),
+            UPDATE_NODE => {
+                let Context { member, .. } = self.parse_context()?;
+                self.check_id(&member)?;
+                Ok(Change::Update { id, peer_urls: member.peer_urls })
+            }
             kind => Err(DamagedRow { row: "membership change", what: format!("unknown kind {kind}") }),
         }
+    }
+
+    /// etcd's members panic where the two ids differ.
+    fn check_id(&self, member: &Member) -> Result<(), DamagedRow> {
+        if member.id == self.node {
+            return Ok(());
+        }
+        let what = format!("member {} in an entry about member {}", member.id, self.node);
+        Err(DamagedRow { row: "membership change", what })
     }
 
     fn parse_context(&self) -> Result<Context, DamagedRow> {
@@ -107,5 +121,10 @@ mod tests {
     fn other_bytes_are_damage() {
         let logged = |kind, context: &[u8]| LoggedChange { kind, node: MemberId(7), context: context.to_vec() };
         assert!(logged(9, b"{}").parse().is_err() && logged(ADD_NODE, b"").parse().is_err());
+        for kind in [ADD_NODE, ADD_LEARNER_NODE, UPDATE_NODE] {
+            assert!(logged(kind, br#"{"id":7,"peerURLs":[]}"#).parse().is_ok());
+            assert!(logged(kind, br#"{"id":8,"peerURLs":[]}"#).parse().is_err());
+            assert!(logged(kind, br#"{"peerURLs":[]}"#).parse().is_err());
+        }
     }
 }

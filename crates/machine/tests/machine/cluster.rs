@@ -1,9 +1,10 @@
 //! Alarms, members, versions.
 
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{AlarmRequest, AlarmType, MemberAddResponse, MemberListResponse};
+use api::etcdserverpb::{AlarmRequest, AlarmType, LeaseCheckpointRequest, MemberAddResponse, MemberListResponse};
 use api::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest};
 use backend::Table;
+use bytes::Bytes;
 use machine::{Alarm, ApplyError, VoterChange, encode_conf_change};
 use membership::{Change, MembershipError};
 use types::{EntryKind, MemberId};
@@ -89,7 +90,11 @@ fn a_corrupt_cluster_takes_nothing_through_the_log_until_it_is_cleared() {
         (compact(2), corrupt),
         (grant(2, 9), corrupt),
         (revoke(1), corrupt),
+        // These pass, as in etcd.
+        (Request::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: vec![] }), "@2"),
+        (Request::ClusterVersionSet(ClusterVersionSetRequest { ver: "3.5.0".to_owned() }), "@2"),
     ]);
+    assert_eq!(change(&mut member, &Change::Add(cluster_member(1, false))).0, Ok(vec![1]));
     assert_eq!(member.machine.shared().range(&range("a", "")).unwrap().revision, 2);
     member.expect([
         (alarm(DEACTIVATE, 5, AlarmType::Corrupt), "@2 5:CORRUPT"),
@@ -151,6 +156,79 @@ fn membership_entries_change_members_rows_and_voters() {
     assert_eq!(member.restart().machine.shared().membership(), before);
 }
 
+/// An entry as etcd writes it: a `raftpb.ConfChange` in proto2, zeros written.
+fn etcd_entry(id: u64, kind: u8, node: u64, context: &str) -> Bytes {
+    let mut data = vec![0x08];
+    types::put_varint(&mut data, id);
+    data.extend([0x10, kind, 0x18]);
+    types::put_varint(&mut data, node);
+    if !context.is_empty() {
+        data.push(0x22);
+        types::put_varint(&mut data, context.len() as u64);
+        data.extend_from_slice(context.as_bytes());
+    }
+    data.into()
+}
+
+/// Every kind that etcd's members write into a log, from the first entry of a cluster of three on.
+#[test]
+fn membership_entries_of_etcd_are_read() {
+    let mut member = Member::new();
+    let three = [(0x1f, "m1"), (0x2f, "m2"), (0x9372_538d_e8c7_1a3c, "m3")];
+    let voter = |id, name: &str| {
+        let context = format!(r#"{{"id":{id},"peerURLs":["http://{name}:2380"],"name":"{name}"}}"#);
+        etcd_entry(0, 0, id, &context)
+    };
+    for (id, name) in three {
+        let applied = member.entry(EntryKind::ConfChange, voter(id, name));
+        assert_eq!(applied.voter_changes, [VoterChange::AddVoter(MemberId(id))]);
+        assert!(matches!(applied.results[..], [(0, _, Ok(_))]), "nobody waits for it");
+    }
+    let added = |url: &str, learner: &str| format!(r#"{{"id":5,"peerURLs":["{url}"]{learner}}}"#);
+    let learner = r#","isLearner":true"#;
+    let promoted = r#"{"id":5,"peerURLs":null,"isPromote":true}"#;
+    let id5 = MemberId(5);
+    use VoterChange::{AddLearner, AddVoter, Remove, Unchanged};
+    for (id, kind, node, context, expected, error) in [
+        (71, 3, 5, &added("http://m1:2380", learner)[..], Unchanged, "membership: peerURL exists"),
+        (72, 3, 5, &added("http://m5:2380", learner), AddLearner(id5), ""),
+        (
+            73,
+            3,
+            6,
+            r#"{"id":6,"peerURLs":["http://m6:2380"],"isLearner":true}"#,
+            Unchanged,
+            "membership: too many learner members in cluster",
+        ),
+        (74, 3, 5, &added("http://m5:2380", learner), Unchanged, "membership: ID exists"),
+        (75, 2, 5, &added("http://new:2380", ""), Unchanged, ""),
+        (76, 0, 5, promoted, AddVoter(id5), ""),
+        (77, 0, 5, promoted, Unchanged, "membership: can only promote a learner member"),
+        (78, 0, 9, r#"{"id":9,"peerURLs":null,"isPromote":true}"#, Unchanged, "membership: ID not found"),
+        (79, 2, 5, &added("http://m2:2380", ""), Unchanged, "membership: peerURL exists"),
+        (80, 1, 5, "", Remove(id5), ""),
+        (81, 1, 5, "", Unchanged, "membership: ID removed"),
+        (82, 0, 5, promoted, Unchanged, "membership: ID removed"),
+        (83, 1, 9, "", Unchanged, "membership: ID not found"),
+    ] {
+        let applied = member.entry(EntryKind::ConfChange, etcd_entry(id, kind, node, context));
+        let (found, _, result) = &applied.results[0];
+        assert_eq!((*found, &applied.voter_changes[..]), (id, &[expected][..]), "{context}");
+        let text = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(text, error, "{id}: {context}");
+        if id == 75 {
+            let updated = member.machine.shared().membership().member(id5).cloned().unwrap();
+            assert!(updated.is_learner && updated.peer_urls == ["http://new:2380"]);
+        }
+    }
+    let state = br#"{"voters":[31,47,10624646339881278012],"auto_leave":false}"#.to_vec();
+    assert_eq!(member.backend.value(Table::Meta, b"confState").unwrap(), Some(state));
+    let membership = member.machine.shared().membership();
+    let names: Vec<_> = membership.members().map(|member| (member.id.0, &member.attributes.name[..])).collect();
+    assert_eq!(names, three);
+    assert!(membership.is_removed(id5));
+}
+
 #[test]
 fn membership_entries_that_cannot_be_read_still_tell_raft() {
     let mut member = Member::new();
@@ -158,6 +236,10 @@ fn membership_entries_that_cannot_be_read_still_tell_raft() {
         (EntryKind::ConfChange, &b"\xff"[..]),
         (EntryKind::ConfChange, b"\x08\x09\x10\x07"),
         (EntryKind::ConfChange, b""),
+        // A kind that is none, no JSON, and JSON about another member.
+        (EntryKind::ConfChange, b"\x08\x09\x10\x07\x18\x05"),
+        (EntryKind::ConfChange, b"\x08\x09\x10\x00\x18\x05\x22\x01{"),
+        (EntryKind::ConfChange, b"\x08\x09\x10\x00\x18\x05\x22\x08{\"id\":4}"),
         (EntryKind::ConfChangeV2, b""),
     ] {
         let applied = member.entry(kind, data.into());

@@ -191,8 +191,10 @@ proptest! {
 
 #[test]
 fn digests_are_remembered_at_every_thousandth_index() {
-    let puts =
-        |count: usize| log((0..count).map(|at| (EntryKind::Normal, encode(1, put(&at.to_string(), "")))).collect());
+    // Mostly entries that only open a term: those are folded too.
+    let data =
+        |at: usize| if at.is_multiple_of(100) { encode(1, put(&at.to_string(), "")) } else { bytes::Bytes::new() };
+    let puts = |count: usize| log((0..count).map(|at| (EntryKind::Normal, data(at))).collect());
     let entries = puts(66_500);
     let (mut one, mut other) = (Member::new(), Member::new());
     let shared = one.machine.shared().clone();
