@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::report::{Machine, Report};
+use crate::report::{Machine, Page, Report, Section};
 use crate::scenario::{Figure, Size, Turn};
 
 #[derive(clap::Args)]
@@ -24,8 +24,11 @@ pub(crate) struct Options {
     /// How often everything is repeated; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only these parts: small, streams, ranges, restart.
-    #[arg(long, value_delimiter = ',', default_value = "small,streams,ranges,restart")]
+    /// How often a leader is killed, and stopped, each round.
+    #[arg(long, default_value_t = 10)]
+    failovers: usize,
+    /// Only these parts: small, streams, ranges, restart; and of three members: cluster, failover, absence.
+    #[arg(long, value_delimiter = ',', default_value = "small,streams,ranges,restart,cluster,failover,absence")]
     parts: Vec<String>,
     /// Where the servers keep their data.
     #[arg(long, default_value = "target/bench")]
@@ -42,10 +45,16 @@ pub(crate) struct Options {
 pub(crate) async fn compare(options: Options) -> anyhow::Result<()> {
     ensure!(options.etcd.exists(), "{} is missing: run ci/get-etcd", options.etcd.display());
     ensure!(options.quorate.exists(), "{} is missing: run cargo build --profile dist", options.quorate.display());
-    let size = Size { seconds: options.seconds, keys: options.keys };
-    let (mut etcd, mut quorate) = (Vec::new(), Vec::new());
+    let size = Size { seconds: options.seconds, keys: options.keys, failovers: options.failovers };
+    let mut sections: Vec<(Section, Vec<Figure>, Vec<Figure>)> = Vec::new();
     for round in 0..options.rounds {
         for part in &options.parts {
+            let section = Section::of(part);
+            let at = sections.iter().position(|(known, ..)| *known == section).unwrap_or_else(|| {
+                sections.push((section, Vec::new(), Vec::new()));
+                sections.len() - 1
+            });
+            let (_, etcd, quorate) = &mut sections[at];
             // Whoever went first goes second next time.
             let mut order = [("etcd", options.etcd.as_path()), ("quorate", options.quorate.as_path())];
             order.rotate_left(round % 2);
@@ -56,10 +65,14 @@ pub(crate) async fn compare(options: Options) -> anyhow::Result<()> {
             }
         }
     }
-    let report = Report::new(&etcd, &quorate);
-    println!("{report}");
-    let heading = Machine::look(&options.etcd, &options.quorate, size, options.rounds)?;
-    write(&options.report, &format!("{heading}\n{report}"))
+    let machine = Machine::look(&options.etcd, &options.quorate, size, options.rounds)?;
+    let mut page = Page::read(&options.report);
+    for (section, etcd, quorate) in sections {
+        let report = Report::new(&etcd, &quorate);
+        println!("{report}");
+        page.set(section, format!("{machine}\n{report}"));
+    }
+    write(&options.report, &page.to_string())
 }
 
 async fn run_part(part: &str, program: &Path, root: &Path, name: &str, size: Size) -> anyhow::Result<Vec<Figure>> {
@@ -69,7 +82,12 @@ async fn run_part(part: &str, program: &Path, root: &Path, name: &str, size: Siz
         "streams" => turn.streams().await?,
         "ranges" => turn.ranges().await?,
         "restart" => turn.restart().await?,
-        _ => anyhow::bail!("no part is called {part:?}; there are small, streams, ranges, restart"),
+        "cluster" => turn.cluster().await?,
+        "failover" => turn.failover().await?,
+        "absence" => turn.absence().await?,
+        _ => anyhow::bail!(
+            "no part is called {part:?}; there are small, streams, ranges, restart, cluster, failover, absence"
+        ),
     }
     Ok(turn.figures)
 }

@@ -25,7 +25,8 @@ pub(crate) enum Pace {
 }
 
 pub(crate) struct Load {
-    pub(crate) endpoint: SocketAddr,
+    /// Connections are spread over them.
+    pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) workload: Workload,
     pub(crate) connections: usize,
     pub(crate) streams: usize,
@@ -97,9 +98,8 @@ impl Load {
     /// If a connection cannot be made. Requests that fail are counted instead.
     pub(crate) async fn run(&self) -> anyhow::Result<Outcome> {
         let mut clients = Vec::with_capacity(self.connections);
-        for _ in 0..self.connections {
-            clients
-                .push(Client::connect(self.endpoint).await.with_context(|| format!("connecting {}", self.endpoint))?);
+        for endpoint in self.endpoints.iter().cycle().take(self.connections) {
+            clients.push(Client::connect(*endpoint).await.with_context(|| format!("connecting {endpoint}"))?);
         }
         let tally =
             Rc::new(RefCell::new(Tally { operations: 0, errors: 0, latencies: histogram(), first_error: None }));

@@ -9,7 +9,9 @@
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its purpose")]
 
+mod cluster;
 mod compare;
+mod failover;
 mod fill;
 mod load;
 mod measure;
@@ -54,9 +56,9 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Run {
-    /// Address of the server.
-    #[arg(long, default_value = "127.0.0.1:2379")]
-    endpoint: SocketAddr,
+    /// Addresses of the server, or of the cluster's members.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2379")]
+    endpoint: Vec<SocketAddr>,
     #[arg(long, value_enum)]
     workload: Workload,
     #[arg(long, default_value_t = 100)]
@@ -97,7 +99,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn drive(run: Run) -> anyhow::Result<()> {
     let load = Load {
-        endpoint: run.endpoint,
+        endpoints: run.endpoint,
         workload: run.workload,
         connections: run.connections,
         streams: run.streams,

@@ -21,6 +21,16 @@ impl Usage {
         Ok(Usage { cpu: cpu(pid)?, written_bytes: field(&format!("/proc/{pid}/io"), "write_bytes:")? })
     }
 
+    /// The sum over several processes.
+    pub(crate) fn of_all(pids: &[u32]) -> anyhow::Result<Usage> {
+        let mut sum = Usage::default();
+        for &pid in pids {
+            let usage = Usage::of(pid)?;
+            sum = Usage { cpu: sum.cpu + usage.cpu, written_bytes: sum.written_bytes + usage.written_bytes };
+        }
+        Ok(sum)
+    }
+
     pub(crate) fn since(&self, before: &Usage) -> Usage {
         Usage { cpu: self.cpu - before.cpu, written_bytes: self.written_bytes - before.written_bytes }
     }

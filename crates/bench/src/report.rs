@@ -1,5 +1,6 @@
 //! The table: etcd, Quorate, and the ratio.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
@@ -104,6 +105,62 @@ fn version(program: &Path) -> anyhow::Result<String> {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// Which table a part's figures go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Section {
+    OneMember,
+    ThreeMembers,
+}
+
+impl Section {
+    const ALL: [Section; 2] = [Section::OneMember, Section::ThreeMembers];
+
+    pub(crate) fn of(part: &str) -> Section {
+        match part {
+            "cluster" | "failover" | "absence" => Section::ThreeMembers,
+            _ => Section::OneMember,
+        }
+    }
+
+    fn heading(self) -> &'static str {
+        match self {
+            Section::OneMember => "## One member\n",
+            Section::ThreeMembers => "## Three members\n",
+        }
+    }
+}
+
+/// The page of results. A run replaces the sections that it measured and leaves the others.
+#[derive(Debug, Default)]
+pub(crate) struct Page(BTreeMap<Section, String>);
+
+impl Page {
+    /// The page as it is, empty if there is none.
+    #[allow(clippy::disallowed_methods, reason = "a report is not part of a database")]
+    pub(crate) fn read(path: &Path) -> Page {
+        Page::parse(&std::fs::read_to_string(path).unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Page {
+        let body = |section: Section| {
+            let (_, after) = text.split_once(section.heading())?;
+            let body = after.split("\n## ").next().unwrap_or(after);
+            Some((section, body.trim().to_owned()))
+        };
+        Page(Section::ALL.into_iter().filter_map(body).collect())
+    }
+
+    pub(crate) fn set(&mut self, section: Section, body: String) {
+        self.0.insert(section, body);
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Quorate and etcd, side by side\n")?;
         writeln!(
             f,
@@ -111,11 +168,11 @@ impl fmt::Display for Machine {
         )?;
         writeln!(
             f,
-            "the server's own CPU time per operation is the figure that holds. A ratio below 1 means that Quorate needs less (for"
+            "the server's own CPU time per operation is the figure that holds, of several members their sum. A ratio below 1 means"
         )?;
-        writeln!(f, "op/s and /s: above 1 means that it does more).\n")?;
-        for line in &self.lines {
-            writeln!(f, "{line}")?;
+        writeln!(f, "that Quorate needs less (for op/s and /s: above 1 means that it does more).")?;
+        for (section, body) in &self.0 {
+            write!(f, "\n{}\n{}\n", section.heading(), body.trim())?;
         }
         Ok(())
     }
@@ -133,5 +190,16 @@ mod tests {
         let table = Report::new(&etcd, &quorate).to_string();
         let lines = table.lines().skip(2).collect::<Vec<_>>();
         assert_eq!(lines, ["| b | us | 20.0 | 5.00 | 0.25 |", "| a | us | 1.00 | 2.00 | 2.00 |"]);
+    }
+
+    #[test]
+    fn a_section_that_was_not_measured_stays() {
+        let mut page = Page::default();
+        page.set(Section::OneMember, "- here\n\n| a |\n".to_owned());
+        let mut again = Page::parse(&page.to_string());
+        again.set(Section::ThreeMembers, "| b |".to_owned());
+        let text = again.to_string();
+        assert!(text.contains("## One member\n\n- here\n\n| a |\n\n## Three members\n\n| b |\n"), "{text}");
+        assert_eq!(Page::parse(&text).to_string(), text);
     }
 }

@@ -1,5 +1,6 @@
 //! The comparison's rows: what is done to a server, and which numbers it gives.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,10 +28,12 @@ pub(crate) struct Size {
     pub(crate) seconds: f64,
     /// Keys of the large stores.
     pub(crate) keys: u64,
+    /// How often a leader goes.
+    pub(crate) failovers: usize,
 }
 
-const MANY: (usize, usize) = (100, 10);
-const ONE: (usize, usize) = (1, 1);
+pub(crate) const MANY: (usize, usize) = (100, 10);
+pub(crate) const ONE: (usize, usize) = (1, 1);
 const WATCHERS: usize = 1000;
 /// Puts a second in the open loop: what either server does without falling behind.
 const OPEN_RATE: f64 = 5000.0;
@@ -48,7 +51,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn note(&mut self, row: &'static str, metric: &'static str, value: f64) {
+    pub(crate) fn note(&mut self, row: &'static str, metric: &'static str, value: f64) {
         self.figures.push(Figure { row, metric, value });
     }
 
@@ -126,9 +129,18 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn load(&self, server: &Server, workload: Workload, (connections, streams): (usize, usize)) -> Load {
+    fn load(&self, server: &Server, workload: Workload, shape: (usize, usize)) -> Load {
+        self.load_of(vec![server.address()], workload, shape)
+    }
+
+    pub(crate) fn load_of(
+        &self,
+        endpoints: Vec<SocketAddr>,
+        workload: Workload,
+        (connections, streams): (usize, usize),
+    ) -> Load {
         Load {
-            endpoint: server.address(),
+            endpoints,
             workload,
             connections,
             streams,
@@ -152,10 +164,15 @@ impl Turn<'_> {
     }
 
     async fn measured(&mut self, row: &'static str, server: &Server, load: Load) -> anyhow::Result<()> {
+        self.measured_of(row, &[server.pid()], load).await
+    }
+
+    /// Runs a load and notes what `processes` used together.
+    pub(crate) async fn measured_of(&mut self, row: &'static str, processes: &[u32], load: Load) -> anyhow::Result<()> {
         let writes = load.workload.writes();
-        let before = Usage::of(server.pid())?;
+        let before = Usage::of_all(processes)?;
         let outcome = load.run().await?;
-        let used = Usage::of(server.pid())?.since(&before);
+        let used = Usage::of_all(processes)?.since(&before);
         ensure!(outcome.errors == 0, "{row} on {}: {outcome}", self.name);
         eprintln!("{}: {row}: {outcome}", self.name);
         let operations = outcome.operations as f64;

@@ -18,8 +18,12 @@ use crate::workload::{RANGE, encode};
 pub(crate) struct Server {
     program: PathBuf,
     dir: PathBuf,
+    name: String,
     address: SocketAddr,
     peer_port: u16,
+    /// `name=url` of every founder.
+    founders: String,
+    flags: Vec<String>,
     child: Option<Child>,
 }
 
@@ -28,37 +32,79 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 impl Server {
     /// Starts `program` on free ports with an empty directory below `root`.
     pub(crate) async fn start(program: &Path, root: &Path, name: &str) -> anyhow::Result<Server> {
+        let mut server = Server::prepare(program, root, name, &[])?;
+        server.founders = server.founder();
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// A place for a process, whose founders are not known yet.
+    pub(crate) fn prepare(program: &Path, root: &Path, name: &str, flags: &[&str]) -> anyhow::Result<Server> {
         let dir = root.join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut server = Server { program: program.to_owned(), dir, address, peer_port: free_port()?, child: None };
-        server.restart().await?;
-        Ok(server)
+        Ok(Server {
+            program: program.to_owned(),
+            dir,
+            name: name.to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], free_port()?)),
+            peer_port: free_port()?,
+            founders: String::new(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            child: None,
+        })
+    }
+
+    /// `name=url`, as founders are told of one another.
+    pub(crate) fn founder(&self) -> String {
+        format!("{}={}", self.name, self.peer_url())
+    }
+
+    pub(crate) fn set_founders(&mut self, founders: &str) {
+        founders.clone_into(&mut self.founders);
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
     }
 
     /// Starts the process (again) and returns how long it took until a linearizable read was answered.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<Duration> {
-        let (client, peer) = (format!("http://{}", self.address), format!("http://127.0.0.1:{}", self.peer_port));
-        let log = fs::File::create(self.dir.join("log"))?;
         let start = Instant::now();
+        self.spawn()?;
+        self.ready().await?;
+        Ok(start.elapsed())
+    }
+
+    /// Starts the process without waiting for it.
+    pub(crate) fn spawn(&mut self) -> anyhow::Result<()> {
+        let (client, peer) = (format!("http://{}", self.address), self.peer_url());
+        let log = fs::File::create(self.dir.join("log"))?;
         let child = Command::new(&self.program)
+            .args(["--name", &self.name])
             .arg("--data-dir")
             .arg(self.dir.join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--initial-cluster", &self.founders])
             .args(["--quota-backend-bytes", "8589934592"])
+            .args(&self.flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .with_context(|| self.program.display().to_string())?;
         self.child = Some(child);
+        Ok(())
+    }
+
+    /// Waits until it answers a linearizable read.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
         while start.elapsed() < START_TIMEOUT {
             if self.reads().await {
-                return Ok(start.elapsed());
+                return Ok(());
             }
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose()) {
                 bail!("{} ended: {}\n{}", self.program.display(), status?, self.log());
@@ -82,6 +128,21 @@ impl Server {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub(crate) fn terminate(&self) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).context("a process id is positive")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().context("it runs")?;
+        while child.try_wait()?.is_none() {
+            sleep(Duration::from_millis(5)).await;
         }
         Ok(())
     }
