@@ -1,5 +1,5 @@
 //! What tests and benchmarks share.
 //!
-//! - [`grpc`]: a lean gRPC client that reports exactly what a server sent.
+//! - [`grpc`]: the client of etcd's API, also for requests no proper client sends.
 
-pub mod grpc;
+pub use client as grpc;

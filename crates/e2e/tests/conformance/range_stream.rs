@@ -109,7 +109,8 @@ async fn all_of_it_is_of_one_revision(target: Target) -> Result<()> {
     let Some(member) = member(target).await? else { return Ok(()) };
     fill(&member, 100, 100_000).await?;
     let before = member.range(everything()).await?;
-    let small = ConnectOptions { stream_window_bytes: 65_535, connection_window_bytes: 65_535 };
+    let small =
+        ConnectOptions { stream_window_bytes: 65_535, connection_window_bytes: 65_535, ..ConnectOptions::default() };
     let slow = Client::connect_with(member.address(), small).await?;
     let mut stream = slow.range_stream(everything()).await?;
     let first = stream.next().await?.context("a first message")?.range_response.unwrap();

@@ -28,7 +28,8 @@ async fn a_watch_from_a_compacted_deletion_sees_it(target: Target) -> Result<()>
 async fn a_reader_that_stops_misses_nothing_unsaid(target: Target) -> Result<()> {
     const EVENTS: i64 = 10_000;
     let member = Member::start(target).await?;
-    let small = ConnectOptions { stream_window_bytes: 65_535, connection_window_bytes: 65_535 };
+    let small =
+        ConnectOptions { stream_window_bytes: 65_535, connection_window_bytes: 65_535, ..ConnectOptions::default() };
     let slow = Client::connect_with(member.address(), small).await?;
     let mut stream = Watch::start(&slow, watch("a")).await?;
     let mut writing = tokio::task::JoinSet::new();

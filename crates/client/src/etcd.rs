@@ -3,7 +3,7 @@
 use api::etcdserverpb as pb;
 use api::{health, v3electionpb as election, v3lockpb as lock};
 
-use super::{Client, Incoming, Status, Stream};
+use crate::{Client, Incoming, Status, Stream};
 
 /// One method a unary RPC. What differs between them is a name, a path and two types.
 macro_rules! unary {
@@ -48,6 +48,7 @@ unary! {
     proclaim: "/v3electionpb.Election/Proclaim", election::ProclaimRequest => election::ProclaimResponse;
     leader: "/v3electionpb.Election/Leader", election::LeaderRequest => election::LeaderResponse;
     resign: "/v3electionpb.Election/Resign", election::ResignRequest => election::ResignResponse;
+    authenticate: "/etcdserverpb.Auth/Authenticate", pb::AuthenticateRequest => pb::AuthenticateResponse;
     health_check: "/grpc.health.v1.Health/Check", health::HealthCheckRequest => health::HealthCheckResponse;
 }
 

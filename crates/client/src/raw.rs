@@ -6,8 +6,8 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use super::Status;
-use super::client::uri;
+use crate::Status;
+use crate::connection::uri;
 
 /// An HTTP/2 request. Nothing is added to its headers, and the body goes out without any framing.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl RawRequest {
         self
     }
 
-    pub(super) fn into_http(self, authority: &Authority) -> Result<Request<()>, Status> {
+    pub(crate) fn into_http(self, authority: &Authority) -> Result<Request<()>, Status> {
         let mut request = Request::new(());
         let path = PathAndQuery::try_from(self.path).map_err(Status::transport)?;
         *request.method_mut() = self.method;
@@ -60,7 +60,7 @@ pub struct RawResponse {
 }
 
 impl RawResponse {
-    pub(super) async fn read(response: ResponseFuture) -> Result<RawResponse, Status> {
+    pub(crate) async fn read(response: ResponseFuture) -> Result<RawResponse, Status> {
         let (head, mut incoming) = response.await.map_err(Status::transport)?.into_parts();
         let mut body = BytesMut::new();
         while let Some(data) = incoming.data().await {

@@ -11,9 +11,11 @@ use http::{HeaderMap, Method, Request, Uri};
 use prost::Message;
 use tokio::net::TcpStream;
 
-use super::frame::frame;
-use super::stream::{Incoming, Outgoing, Stream};
-use super::{RawRequest, RawResponse, Status};
+use crate::Status;
+use crate::frame::frame;
+#[cfg(feature = "raw")]
+use crate::raw::{RawRequest, RawResponse};
+use crate::stream::{Incoming, Outgoing, Stream};
 
 /// Request metadata: lower-case names and values that need not be text.
 pub type Metadata<'a> = &'a [(&'static str, &'a [u8])];
@@ -23,11 +25,17 @@ pub type Metadata<'a> = &'a [(&'static str, &'a [u8])];
 pub struct ConnectOptions {
     pub stream_window_bytes: u32,
     pub connection_window_bytes: u32,
+    /// No message in an answer may be larger.
+    pub message_bytes_max: usize,
 }
 
 impl Default for ConnectOptions {
     fn default() -> ConnectOptions {
-        ConnectOptions { stream_window_bytes: 4 << 20, connection_window_bytes: 64 << 20 }
+        ConnectOptions {
+            stream_window_bytes: 4 << 20,
+            connection_window_bytes: 64 << 20,
+            message_bytes_max: u32::MAX as usize,
+        }
     }
 }
 
@@ -36,6 +44,7 @@ impl Default for ConnectOptions {
 pub struct Client {
     requests: SendRequest<Bytes>,
     authority: Authority,
+    message_bytes_max: usize,
 }
 
 impl Client {
@@ -63,7 +72,7 @@ impl Client {
         // Its outcome reaches every call that was on the connection; nobody else needs it.
         tokio::spawn(async move { connection.await.ok() });
         let authority = Authority::try_from(address.to_string()).expect("an address is an authority");
-        Ok(Client { requests, authority })
+        Ok(Client { requests, authority, message_bytes_max: options.message_bytes_max })
     }
 
     /// Calls `path` (`/package.Service/Method`) and waits for its one answer.
@@ -86,12 +95,12 @@ impl Client {
         Res::decode(answer).map_err(Status::transport)
     }
 
-    /// Sends `body`, already framed (see [`super::frame()`]), and returns the bytes of the one message in the answer.
+    /// Sends `body`, already framed (see [`crate::frame()`]), and returns the bytes of the one message in the answer.
     /// The cheapest call: nothing is encoded or decoded.
     pub async fn call(&self, path: &'static str, metadata: Metadata<'_>, body: Bytes) -> Result<Bytes, Status> {
         let (response, mut sending) = self.open(path, metadata).await?;
         sending.send_data(body, true).map_err(Status::transport)?;
-        let mut incoming: Incoming = Incoming::new(response);
+        let mut incoming: Incoming = Incoming::new(response, self.message_bytes_max);
         let Some(answer) = incoming.next_bytes().await? else {
             return Err(Status::transport("success without a message"));
         };
@@ -109,7 +118,7 @@ impl Client {
     ) -> Result<Incoming<Res>, Status> {
         let (response, mut sending) = self.open(path, &[]).await?;
         sending.send_data(frame(request), true).map_err(Status::transport)?;
-        Ok(Incoming::new(response))
+        Ok(Incoming::new(response, self.message_bytes_max))
     }
 
     /// Opens a stream on which both sides talk. Returns before the server has answered anything.
@@ -119,9 +128,10 @@ impl Client {
         metadata: Metadata<'_>,
     ) -> Result<Stream<Req, Res>, Status> {
         let (response, sending) = self.open(path, metadata).await?;
-        Ok(Stream { outgoing: Outgoing::new(sending), incoming: Incoming::new(response) })
+        Ok(Stream { outgoing: Outgoing::new(sending), incoming: Incoming::new(response, self.message_bytes_max) })
     }
 
+    #[cfg(feature = "raw")]
     /// Sends a request exactly as given, proper gRPC or not, and returns all that came back.
     pub async fn raw(&self, request: RawRequest) -> Result<RawResponse, Status> {
         let body = request.body.clone();
@@ -158,7 +168,7 @@ impl Client {
     }
 }
 
-pub(super) fn uri(authority: &Authority, path: PathAndQuery) -> Uri {
+pub(crate) fn uri(authority: &Authority, path: PathAndQuery) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(authority.clone());

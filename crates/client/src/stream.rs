@@ -7,8 +7,8 @@ use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use prost::Message;
 
-use super::Status;
-use super::frame::{Frames, frame};
+use crate::Status;
+use crate::frame::{Frames, frame};
 
 /// A call on which both sides talk. The halves may be taken apart.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Outgoing<Req> {
 }
 
 impl<Req: Message> Outgoing<Req> {
-    pub(super) fn new(sending: SendStream<Bytes>) -> Outgoing<Req> {
+    pub(crate) fn new(sending: SendStream<Bytes>) -> Outgoing<Req> {
         Outgoing { sending, message: PhantomData }
     }
 
@@ -92,8 +92,8 @@ impl<Res: Message + Default> Incoming<Res> {
 }
 
 impl<Res> Incoming<Res> {
-    pub(super) fn new(response: ResponseFuture) -> Incoming<Res> {
-        Incoming { body: Body::Expected(response), frames: Frames::default(), message: PhantomData }
+    pub(crate) fn new(response: ResponseFuture, message_bytes_max: usize) -> Incoming<Res> {
+        Incoming { body: Body::Expected(response), frames: Frames::new(message_bytes_max), message: PhantomData }
     }
 
     /// As [`Incoming::next`], undecoded.

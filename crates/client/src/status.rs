@@ -26,12 +26,12 @@ impl Status {
         self.message.starts_with(TRANSPORT)
     }
 
-    pub(super) fn transport(cause: impl fmt::Display) -> Status {
+    pub(crate) fn transport(cause: impl fmt::Display) -> Status {
         Status::new(Code::Unavailable, format!("{TRANSPORT}{cause}"))
     }
 
     /// The status in headers or trailers: `None` if there is none, `Some(Ok)` for success.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Result<(), Status>> {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Result<(), Status>> {
         let code = headers.get("grpc-status")?.to_str().ok().and_then(|text| text.parse().ok());
         let code = code.map_or(Code::Unknown, Code::from_number);
         if code == Code::Ok {
