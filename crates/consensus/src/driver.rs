@@ -166,7 +166,9 @@ impl Driver {
     /// One heartbeat unit of time has passed.
     pub fn tick(&mut self) {
         self.now += 1;
-        if self.may_campaign() || self.node.raft.state == StateRole::Leader || !self.is_only_voter() {
+        let waits = self.is_restoring()
+            || (self.is_only_voter() && !self.may_campaign() && self.node.raft.state != StateRole::Leader);
+        if !waits {
             self.node.tick();
         }
         self.timeout.settle(&mut self.node);
@@ -186,7 +188,15 @@ impl Driver {
 
     /// raft-rs takes for granted that the only voter, whom nobody can hold up, has its log on disk when it becomes leader.
     fn may_campaign(&self) -> bool {
-        self.node.raft.promotable() && (!self.is_only_voter() || self.held.is_settled())
+        self.node.raft.promotable() && !self.is_restoring() && (!self.is_only_voter() || self.held.is_settled())
+    }
+
+    /// Whether a snapshot has taken the place of the log, and its state is not in place yet. Meanwhile this member does not
+    /// campaign: raft-rs looks for changes of the voters after the applied index first, where there are no entries any
+    /// more, and panics.
+    fn is_restoring(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        log.applied + 1 < log.first_index()
     }
 
     /// Whether this member is the only voter, so that [`Driver::campaign`] is sure to win.
@@ -263,6 +273,9 @@ impl Driver {
         }
         if message.kind == MessageKind::AppendResponse && !message.context.is_empty() {
             self.reports.push((message.from, message.context.clone()));
+        }
+        if message.kind == MessageKind::TimeoutNow && self.is_restoring() {
+            return Ok(());
         }
         let leads = self.node.raft.state == StateRole::Leader;
         if message.kind == MessageKind::ReadIndex && leads && !self.node.raft.commit_to_current_term() {

@@ -609,3 +609,35 @@ fn a_conflicting_tail_is_overwritten() {
         assert_eq!(cluster.applied(id), ["kept"]);
     }
 }
+
+#[test]
+fn a_member_that_puts_a_snapshot_in_its_place_does_not_campaign_meanwhile() {
+    let mut driver = driver(restored(&[ME.0, 8]));
+    let snapshot = SnapshotMeta { index: Index(20), term: Term(3), voters: vec![ME, MemberId(8)], learners: vec![] };
+    let message =
+        Message { term: Term(4), snapshot: Some(snapshot), ..Message::new(MessageKind::Snapshot, MemberId(8), ME) };
+    driver.step(message).unwrap();
+    let mut effects = vec![];
+    driver.drain(&mut effects);
+    let number = effects.iter().find_map(|effect| match effect {
+        Effect::Restore { number, .. } => Some(*number),
+        _ => None,
+    });
+    for _ in 0..50 {
+        driver.tick();
+        driver.drain(&mut effects);
+    }
+    driver.step(Message { term: Term(4), ..Message::new(MessageKind::TimeoutNow, MemberId(8), ME) }).unwrap();
+    driver.campaign();
+    driver.drain(&mut effects);
+    driver.persisted(number.expect("the snapshot is to be put in its place"));
+    driver.tick();
+    driver.drain(&mut effects);
+    assert_eq!(driver.status().role, Role::Follower);
+    driver.applied(Index(20));
+    for _ in 0..50 {
+        driver.tick();
+        driver.drain(&mut effects);
+    }
+    assert_eq!(driver.status().role, Role::Candidate);
+}
