@@ -38,8 +38,8 @@ pub struct StoredLease {
 pub struct Renewal {
     /// Seconds from now.
     pub ttl: i64,
-    /// A checkpoint had shortened the lease: a checkpoint of 0 must go through the log, or the next leader would
-    /// cut this renewal short.
+    /// A checkpoint has shortened the lease, or one may still be on its way: a checkpoint of 0 must go through the log
+    /// behind it before the renewal is acknowledged, or the next leader would cut it short.
     pub clear_checkpoint: bool,
 }
 
@@ -226,9 +226,10 @@ impl Lessor {
         if primary.deadline(id).expect("a primary knows the deadline of every lease") <= now {
             return Err(RenewError::Expired);
         }
+        let clear_checkpoint = lease.remaining_ttl > 0 || primary.is_checkpointed(id);
         let deadline = now.plus(seconds(lease.ttl));
         primary.set(id, deadline, self.options.first_checkpoint(now, deadline));
-        Ok(Renewal { ttl: lease.ttl, clear_checkpoint: lease.remaining_ttl > 0 })
+        Ok(Renewal { ttl: lease.ttl, clear_checkpoint })
     }
 
     /// Up to `max` leases whose time is over at `now`, the longest overdue first, to be revoked through the log. One

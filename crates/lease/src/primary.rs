@@ -25,6 +25,8 @@ struct Times {
     deadline: Monotonic,
     lapse_at: Monotonic,
     checkpoint_at: Option<Monotonic>,
+    /// A checkpoint was taken since the deadline was set, and may still be on its way through the log.
+    is_checkpointed: bool,
     /// How much of the lease's time the deadline lacks because a checkpoint said that it was over.
     withheld: Duration,
 }
@@ -34,10 +36,18 @@ impl Primary {
         self.times.get(&id).map(|times| times.deadline)
     }
 
+    /// Whether a checkpoint says, or will say, less than the time up to a lease's deadline.
+    pub(crate) fn is_checkpointed(&self, id: LeaseId) -> bool {
+        self.times.get(&id).is_some_and(|times| times.is_checkpointed)
+    }
+
     /// Sets a lease's deadline, in place of any it had, and its next checkpoint.
     pub(crate) fn set(&mut self, id: LeaseId, deadline: Monotonic, checkpoint_at: Option<Monotonic>) {
         self.remove(id);
-        self.times.insert(id, Times { deadline, lapse_at: deadline, checkpoint_at, withheld: Duration::ZERO });
+        self.times.insert(
+            id,
+            Times { deadline, lapse_at: deadline, checkpoint_at, is_checkpointed: false, withheld: Duration::ZERO },
+        );
         self.lapses.insert((deadline, id));
         self.checkpoints.extend(checkpoint_at.map(|at| (at, id)));
     }
@@ -50,10 +60,11 @@ impl Primary {
 
     /// Adds to a lease's deadline what a checkpoint had taken, if it still lacks it.
     pub(crate) fn give_back(&mut self, id: LeaseId) {
-        if let Some(&Times { deadline, checkpoint_at, withheld, .. }) = self.times.get(&id)
+        if let Some(&Times { deadline, checkpoint_at, is_checkpointed, withheld, .. }) = self.times.get(&id)
             && !withheld.is_zero()
         {
             self.set(id, deadline.plus(withheld), checkpoint_at);
+            self.times.entry(id).and_modify(|times| times.is_checkpointed = is_checkpointed);
         }
     }
 
@@ -94,6 +105,7 @@ impl Primary {
             let times = self.times.get_mut(&id).expect("every queued lease has its times");
             let next = now.plus(interval);
             times.checkpoint_at = (next < times.deadline).then_some(next);
+            times.is_checkpointed = true;
             self.checkpoints.extend(times.checkpoint_at.map(|at| (at, id)));
             due.push((id, times.deadline));
         }

@@ -113,6 +113,25 @@ fn a_renewal_that_is_applied_after_the_promotion_counts() {
     assert_eq!(lessor.expired(at(601), 10), [LeaseId(1)]);
 }
 
+/// etcd forgets this one: the checkpoint is taken, the client renews, and then it is applied, here and at the next leader.
+#[test]
+fn a_renewal_while_a_checkpoint_is_on_its_way_clears_it() {
+    let (mut lessor, mut follower) = (primary(), Lessor::new(OPTIONS));
+    lessor.grant(LeaseId(1), 600, NOW).unwrap();
+    follower.grant(LeaseId(1), 600, NOW).unwrap();
+    assert_eq!(lessor.renew(LeaseId(1), at(10)), Ok(Renewal { ttl: 600, clear_checkpoint: false }));
+    let taken = lessor.checkpoints(at(310), 10);
+    assert_eq!(taken, [(LeaseId(1), 300)]);
+    assert_eq!(lessor.renew(LeaseId(1), at(310)), Ok(Renewal { ttl: 600, clear_checkpoint: true }));
+    for remaining in [300, 0] {
+        lessor.checkpoint(LeaseId(1), remaining);
+        follower.checkpoint(LeaseId(1), remaining);
+    }
+    assert_eq!(lessor.renew(LeaseId(1), at(311)), Ok(Renewal { ttl: 600, clear_checkpoint: false }));
+    follower.promote(at(312), Duration::ZERO);
+    assert_eq!(follower.expired(at(911), 10), []);
+}
+
 #[test]
 fn long_leases_are_checkpointed_every_interval() {
     let mut lessor = primary();

@@ -9,6 +9,7 @@
 mod cluster;
 mod harness;
 mod keys;
+mod leadership;
 mod leases;
 mod model;
 mod reads;
