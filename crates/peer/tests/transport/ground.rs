@@ -15,6 +15,8 @@ use peer::{
     Host, Outbox, PeerError, PeerRequest, PeerResponse, Settings, SnapshotChunks, SnapshotSink, SnapshotSource,
     SnapshotWriter, Transport,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, LocalSet};
 use types::{ClusterId, EntryKind, Index, LogEntry, MemberId, Message, MessageKind, SnapshotMeta, Term};
@@ -241,6 +243,68 @@ pub(crate) fn append(from: MemberId, to: MemberId, previous: u64, entries: Vec<L
         commit: Index(previous),
         ..message(MessageKind::Append, from, to)
     }
+}
+
+pub(crate) fn snapshot(from: MemberId, to: MemberId, index: u64) -> Message {
+    let meta = SnapshotMeta { index: Index(index), term: Term(1), voters: vec![from, to], learners: vec![] };
+    Message { snapshot: Some(meta), ..message(MessageKind::Snapshot, from, to) }
+}
+
+/// Sends bytes and reads until the other side closes or `enough` holds of what came.
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8], enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    drop(stream.write_all(bytes).await);
+    let mut read = Vec::new();
+    while !enough(&read) {
+        match stream.read_buf(&mut read).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    read
+}
+
+/// A request in its bytes, with headers of which each ends its line.
+pub(crate) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// What a raft request says of its sender.
+pub(crate) fn identity(from: MemberId) -> String {
+    format!(
+        "X-Server-From: {from}\r\nX-Server-Version: 3.5.30\r\nX-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {CLUSTER}\r\n"
+    )
+}
+
+/// An answer with its head in lines.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    pub(crate) fn short(&self) -> (u16, &str) {
+        (self.status, &self.body)
+    }
+}
+
+pub(crate) async fn ask(address: SocketAddr, request: &[u8]) -> Answer {
+    let read = exchange(address, request, |_| false).await;
+    let read = String::from_utf8(read).unwrap();
+    let (head, body) = read.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {read:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
 struct NoSnapshots;

@@ -1,5 +1,9 @@
 //! Transports of several members in one process, over loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod garbage;
 mod ground;
+mod members;
 mod messages;
+mod paths;
+mod snapshots;
