@@ -8,6 +8,7 @@ use crate::flag::{Flag, Status};
 use crate::gate::{self, GATES};
 use crate::go;
 use crate::problem::{Notice, Problem};
+use crate::settings::plain_endpoint;
 use crate::table;
 use crate::url;
 use crate::written::{Value, Written};
@@ -178,6 +179,34 @@ fn bootstrap_source(written: &mut Written) {
     let raw = written.given("discovery-endpoints").map(|given| given.raw.clone());
     if raw.is_some_and(|raw| !raw.is_empty() && raw.split(',').any(|part| part.trim().is_empty())) {
         written.wrong("discovery-endpoints", "--discovery-endpoints must not contain empty endpoints", "");
+    }
+    discovery_service(written);
+}
+
+fn discovery_service(written: &mut Written) {
+    for name in [
+        "discovery-dial-timeout",
+        "discovery-request-timeout",
+        "discovery-keepalive-time",
+        "discovery-keepalive-timeout",
+    ] {
+        let time = written.duration(name);
+        if time <= 0 {
+            let error = format!("--{name} must be >0 (set to {})", go::format_duration(time));
+            written.wrong(name, error, "write a duration such as 5s");
+        }
+    }
+    let endpoints = written.list("discovery-endpoints");
+    let has_port = |endpoint: &str| {
+        let address = plain_endpoint(endpoint).rsplit_once(':');
+        address.is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok())
+    };
+    let name = "discovery-endpoints";
+    if let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.starts_with("https:")) {
+        let error = format!("--{name} is refused: TLS towards the discovery service comes later ({endpoint})");
+        written.wrong(name, error, "write http:// instead of https://");
+    } else if let Some(endpoint) = endpoints.iter().find(|endpoint| !has_port(endpoint)) {
+        written.wrong(name, format!("--{name}: {endpoint} has no host and port"), "write host:port,host:port");
     }
 }
 

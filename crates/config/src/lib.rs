@@ -46,5 +46,5 @@ pub use load::{Loaded, Outcome, Surroundings, load, refusal};
 pub use log::{LogFormat, LogLevel, LogOutput, LogSettings};
 pub use machine::{default_host, read_file};
 pub use problem::{Notice, Problem, reason};
-pub use settings::{CorruptionChecks, DiscoverySrv, InitialClusterState, Settings};
+pub use settings::{CorruptionChecks, Credentials, DiscoveryRegistry, DiscoverySrv, InitialClusterState, Settings};
 pub use url::{Url, UrlError};

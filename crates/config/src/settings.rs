@@ -1,5 +1,6 @@
 //! The settings the server runs with: checked, complete, in real types.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub initial_cluster_state: InitialClusterState,
     /// Name service lists the first members; [`Settings::initial_cluster`] then is not what counts.
     pub discovery_srv: Option<DiscoverySrv>,
+    /// They find each other through another cluster; [`Settings::initial_cluster`] then is not what counts.
+    pub discovery_registry: Option<DiscoveryRegistry>,
     /// The data is to become that of a cluster of one.
     pub force_new_cluster: bool,
     /// Membership changes that would cost the quorum are refused.
@@ -108,6 +111,33 @@ pub struct DiscoverySrv {
     pub service_name: String,
 }
 
+/// The cluster through which the first members find each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoveryRegistry {
+    /// `host:port`; never empty.
+    pub endpoints: Vec<String>,
+    /// Names the new cluster.
+    pub token: String,
+    pub user: Option<Credentials>,
+    pub dial_timeout: Duration,
+    pub request_timeout: Duration,
+    pub keepalive_time: Duration,
+    pub keepalive_timeout: Duration,
+}
+
+/// A user's name and password. Not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub name: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
 /// When members compare what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptionChecks {
@@ -162,6 +192,7 @@ impl Settings {
             discovery_srv: Some(written.text("discovery-srv"))
                 .filter(|domain| !domain.is_empty())
                 .map(|domain| DiscoverySrv { domain, service_name: written.text("discovery-srv-name") }),
+            discovery_registry: registry(written),
             force_new_cluster: written.bool("force-new-cluster"),
             strict_reconfig_check: written.bool("strict-reconfig-check"),
             max_learners: count(written, "max-learners"),
@@ -283,6 +314,10 @@ impl Settings {
     ///
     /// Source: etcd-io/etcd `server/config/config.go` (`VerifyBootstrap`, `VerifyJoinExisting`).
     pub fn check_initial_cluster(&self, cluster: &InitialCluster) -> Result<(), Problem> {
+        if self.discovery_registry.is_some() && self.initial_cluster_state == InitialClusterState::Existing {
+            let error = "discovery URL should not be set when joining existing initial cluster";
+            return Err(Problem::new(error).hint("write new, or list the members in --initial-cluster"));
+        }
         if cluster.member(&self.name).is_none() {
             let names: Vec<_> = cluster.members().iter().map(|member| go::quote(&member.name)).collect();
             let error =
@@ -382,6 +417,29 @@ fn streams(written: &mut Written) -> u32 {
         written.notices.push(Notice::Setting { setting, what });
     }
     if asked == 0 { STREAMS_MAX } else { asked.min(STREAMS_MAX) }
+}
+
+fn registry(written: &Written) -> Option<DiscoveryRegistry> {
+    let endpoints = written.list("discovery-endpoints");
+    let (user, password) = (written.text("discovery-user"), written.text("discovery-password"));
+    let (name, password) = match user.split_once(':') {
+        Some((name, password_too)) if password.is_empty() => (name.to_string(), password_too.to_string()),
+        _ => (user, password),
+    };
+    (!endpoints.is_empty()).then(|| DiscoveryRegistry {
+        endpoints: endpoints.iter().map(|endpoint| plain_endpoint(endpoint).to_string()).collect(),
+        token: written.text("discovery-token"),
+        user: (!name.is_empty()).then_some(Credentials { name, password }),
+        dial_timeout: time(written, "discovery-dial-timeout"),
+        request_timeout: time(written, "discovery-request-timeout"),
+        keepalive_time: time(written, "discovery-keepalive-time"),
+        keepalive_timeout: time(written, "discovery-keepalive-timeout"),
+    })
+}
+
+/// `host:port` of an endpoint.
+pub(crate) fn plain_endpoint(endpoint: &str) -> &str {
+    endpoint.strip_prefix("http://").unwrap_or(endpoint)
 }
 
 /// etcd takes no shorter ones: members heartbeat on quiet connections nearly as rarely.

@@ -4,8 +4,11 @@
 //! cluster or joins it, and whether it may, is others' business.
 //!
 //! - [`srv`]: name service lists them in SRV records. Decides without I/O; [`NameServers`] asks.
+//! - [`Registry`]: they register at an etcd cluster that is there already, and wait for each other.
 
 mod name_servers;
+mod registry;
 pub mod srv;
 
 pub use name_servers::{NameServers, ResolvConfError, SrvRecord};
+pub use registry::{Registry, RegistryError};

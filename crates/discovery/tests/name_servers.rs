@@ -36,7 +36,8 @@ impl Server {
                 Some((udp, tcp))
             })
             .expect("a port that is free for both");
-        let server = Server { address: udp.local_addr().unwrap(), ends: Arc::default() };
+        let server =
+            Server { address: udp.local_addr().expect("loopback works, and both ends are ours"), ends: Arc::default() };
         let (zone, ends) = (Arc::new(zone), server.ends.clone());
         let theirs = zone.clone();
         std::thread::spawn(move || {
@@ -44,7 +45,8 @@ impl Server {
             while let Ok((length, from)) = udp.recv_from(&mut buffer)
                 && !ends.load(Ordering::Relaxed)
             {
-                udp.send_to(&answer(&theirs, &buffer[..length], true), from).unwrap();
+                udp.send_to(&answer(&theirs, &buffer[..length], true), from)
+                    .expect("loopback works, and both ends are ours");
             }
         });
         let ends = server.ends.clone();
@@ -53,12 +55,12 @@ impl Server {
                 && !ends.load(Ordering::Relaxed)
             {
                 let mut length = [0; 2];
-                stream.read_exact(&mut length).unwrap();
+                stream.read_exact(&mut length).expect("loopback works, and both ends are ours");
                 let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-                stream.read_exact(&mut message).unwrap();
+                stream.read_exact(&mut message).expect("loopback works, and both ends are ours");
                 let answer = answer(&zone, &message, false);
-                stream.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
-                stream.write_all(&answer).unwrap();
+                stream.write_all(&(answer.len() as u16).to_be_bytes()).expect("loopback works, and both ends are ours");
+                stream.write_all(&answer).expect("loopback works, and both ends are ours");
             }
         });
         server
@@ -79,7 +81,7 @@ fn answer(zone: &[(&str, Entry)], query: &[u8], is_datagram: bool) -> Vec<u8> {
     let mut at = 12;
     while query[at] != 0 {
         let end = at + 1 + usize::from(query[at]);
-        name.push(String::from_utf8(query[at + 1..end].to_vec()).unwrap());
+        name.push(String::from_utf8(query[at + 1..end].to_vec()).expect("loopback works, and both ends are ours"));
         at = end;
     }
     let question = &query[12..at + 5];
@@ -119,12 +121,15 @@ fn answer(zone: &[(&str, Entry)], query: &[u8], is_datagram: bool) -> Vec<u8> {
 
 impl Server {
     fn look_up(&self, name: &str) -> Result<Vec<SrvRecord>, String> {
-        look_up(&NameServers::parse(b"").unwrap().asking(self.address), name)
+        look_up(&NameServers::parse(b"").expect("loopback works, and both ends are ours").asking(self.address), name)
     }
 }
 
 fn look_up(servers: &NameServers, name: &str) -> Result<Vec<SrvRecord>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("loopback works, and both ends are ours");
     runtime.block_on(servers.srv(name))
 }
 
@@ -137,13 +142,16 @@ fn records_come_in_order_and_each_once() {
     let records = vec![(2, 1, "c.example"), (1, 2, "b.example"), (1, 2, "a.example"), (1, 2, "a.example"), (1, 9, "")];
     let server = Server::start(vec![("_etcd-server._tcp.example.org", Entry::Records(records))]);
     let found = server.look_up("_etcd-server._tcp.example.org");
-    assert_eq!(found.unwrap(), [record(1, "a.example", 2), record(1, "b.example", 2), record(2, "c.example", 1)]);
+    assert_eq!(
+        found.expect("loopback works, and both ends are ours"),
+        [record(1, "a.example", 2), record(1, "b.example", 2), record(2, "c.example", 1)]
+    );
 }
 
 #[test]
 fn an_answer_that_is_too_large_comes_over_tcp() {
     let server = Server::start(vec![("many.example.org", Entry::Large(500))]);
-    assert_eq!(server.look_up("many.example.org").unwrap().len(), 500);
+    assert_eq!(server.look_up("many.example.org").expect("loopback works, and both ends are ours").len(), 500);
 }
 
 #[test]
@@ -160,7 +168,8 @@ fn what_is_not_there_is_told() {
 #[test]
 fn a_short_name_is_looked_for_in_the_domains_that_are_searched() {
     let server = Server::start(vec![("short.b.example", Entry::Records(vec![(1, 2, "a.example")]))]);
-    let servers = NameServers::parse(b"nameserver 192.0.2.1\nsearch a.example b.example\n").unwrap();
+    let servers = NameServers::parse(b"nameserver 192.0.2.1\nsearch a.example b.example\n")
+        .expect("loopback works, and both ends are ours");
     let servers = servers.asking(server.address);
     assert_eq!(look_up(&servers, "short"), Ok(vec![record(1, "a.example", 2)]));
     // The dot says that this is all of it.

@@ -5,6 +5,8 @@
 
 #[path = "startup/data.rs"]
 mod data;
+#[path = "startup/discovery.rs"]
+mod discovery;
 #[path = "startup/refused.rs"]
 mod refused;
 #[path = "startup/stopping.rs"]

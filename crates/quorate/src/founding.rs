@@ -1,7 +1,8 @@
 //! What a member without data is to begin with.
 
-use config::{DiscoverySrv, Settings, Url};
+use config::{Credentials, DiscoveryRegistry, DiscoverySrv, Settings, Url};
 use discovery::srv::{self, Question};
+use discovery::{Registry, RegistryError};
 use server::{Bootstrap, COMPATIBLE_VERSION, Outside, Told};
 use types::InitialCluster;
 
@@ -14,10 +15,17 @@ use crate::start_failure::StartFailure;
 /// # Errors
 /// If they are not found, or cannot be this member's.
 pub(crate) fn initial_cluster(settings: &Settings, network: &mut Network) -> Result<InitialCluster, StartFailure> {
-    let Some(found_by) = &settings.discovery_srv else {
-        return settings.initial_cluster().map_err(StartFailure::Settings);
+    let cluster = match (&settings.discovery_srv, &settings.discovery_registry) {
+        (Some(srv), _) => by_name_service(settings, srv, network)?,
+        (None, Some(registry)) => by_registry(settings, registry, network)?,
+        (None, None) => return settings.initial_cluster().map_err(StartFailure::Settings),
     };
-    let DiscoverySrv { domain, service_name } = found_by;
+    settings.check_initial_cluster(&cluster).map_err(StartFailure::Settings)?;
+    Ok(cluster)
+}
+
+fn by_name_service(settings: &Settings, srv: &DiscoverySrv, network: &Network) -> Result<InitialCluster, StartFailure> {
+    let DiscoverySrv { domain, service_name } = srv;
     let advertised = advertised(settings);
     let question = Question {
         domain,
@@ -31,7 +39,34 @@ pub(crate) fn initial_cluster(settings: &Settings, network: &mut Network) -> Res
         network.resolve_now(host, port)
     })?;
     tracing::info!(%cluster, "got bootstrap from DNS for etcd-server");
-    settings.check_initial_cluster(&cluster).map_err(StartFailure::Settings)?;
+    Ok(cluster)
+}
+
+/// Registers this member as what it advertises, and waits for the others.
+fn by_registry(
+    settings: &Settings,
+    registry: &DiscoveryRegistry,
+    network: &Network,
+) -> Result<InitialCluster, StartFailure> {
+    let advertised = advertised(settings);
+    let id = server::member_id(&advertised, &registry.token, None);
+    let pairs = advertised.into_iter().map(|url| (settings.name.clone(), url));
+    let own = InitialCluster::new(registry.token.clone(), pairs);
+    settings.check_initial_cluster(&own).map_err(StartFailure::Settings)?;
+    let registry = Registry {
+        endpoints: registry.endpoints.clone(),
+        token: registry.token.clone(),
+        user: registry.user.clone().map(|Credentials { name, password }| (name, password)),
+        dial_timeout: registry.dial_timeout,
+        request_timeout: registry.request_timeout,
+        keepalive_time: registry.keepalive_time,
+        keepalive_timeout: registry.keepalive_timeout,
+    };
+    let cluster = network.register(&registry, id, &own)?;
+    tracing::info!(%cluster, "got bootstrap from the discovery service");
+    if cluster.has_duplicate_url() {
+        return Err(RegistryError::DuplicateUrl(cluster).into());
+    }
     Ok(cluster)
 }
 

@@ -103,6 +103,7 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
         let initial = founding::initial_cluster(settings, &mut network)?;
         settings.require_alone(&initial).map_err(StartFailure::Settings)?;
         founding::decide(settings, &initial, &mut network)?;
+        member_settings.cluster_token.clone_from(&initial.token);
         member_settings.initial_cluster = initial;
     }
     let connections_max = descriptors::connections_max()?;

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use discovery::{NameServers, ResolvConfError, SrvRecord};
+use discovery::{NameServers, Registry, RegistryError, ResolvConfError, SrvRecord};
 use server::{ClusterVersion, Outside, RemoteCluster};
+use types::{InitialCluster, MemberId};
 
 /// Name service may learn of a member only after it was started, as in Kubernetes.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,6 +34,16 @@ impl Network {
 
     pub(crate) fn srv(&self, servers: &NameServers, name: &str) -> Result<Vec<SrvRecord>, String> {
         self.runtime.block_on(servers.srv(name))
+    }
+
+    /// See [`Registry::join`].
+    pub(crate) fn register(
+        &self,
+        registry: &Registry,
+        id: MemberId,
+        own: &InitialCluster,
+    ) -> Result<InitialCluster, RegistryError> {
+        self.runtime.block_on(registry.join(id, own))
     }
 
     /// The addresses of a host name as far as they are known now.

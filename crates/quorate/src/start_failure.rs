@@ -1,8 +1,8 @@
 //! Why a member does not start, and how the log says so.
 
 use config::Problem;
-use discovery::ResolvConfError;
 use discovery::srv::SrvError;
+use discovery::{RegistryError, ResolvConfError};
 use server::{BootstrapError, StartError};
 
 use crate::descriptors::TooFew;
@@ -17,6 +17,8 @@ pub(crate) enum StartFailure {
     NameServers(#[from] ResolvConfError),
     #[error(transparent)]
     Discovery(#[from] SrvError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
@@ -39,7 +41,9 @@ impl StartFailure {
     fn task(&self) -> &'static str {
         match self {
             StartFailure::Settings(_) | StartFailure::Bootstrap(_) => "failed to verify flags",
-            StartFailure::NameServers(_) | StartFailure::Discovery(_) => "failed to find the members",
+            StartFailure::NameServers(_) | StartFailure::Discovery(_) | StartFailure::Registry(_) => {
+                "failed to find the members"
+            }
             StartFailure::Listeners(_) => "failed to listen for clients",
             StartFailure::Descriptors(_) => "failed to start the member",
             StartFailure::Member(error) => match error {

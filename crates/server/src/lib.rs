@@ -50,6 +50,6 @@ pub use layout::{LOCK_FILE, Layout};
 pub use leases::KeepAlive;
 pub use machine::{ApplyError, Body, RangeBody, Reply, RequestError};
 pub use member::{Door, Member, World};
-pub use membership::ClusterVersion;
+pub use membership::{ClusterVersion, member_id};
 pub use settings::{CorruptionChecks, InitialState, Limits, Settings};
 pub use shared::{COMPATIBLE_VERSION, Identity};

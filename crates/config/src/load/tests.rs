@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::flag::{Flag, Kind, Status};
-use crate::settings::{CorruptionChecks, DiscoverySrv, InitialClusterState};
+use crate::settings::{CorruptionChecks, Credentials, DiscoveryRegistry, DiscoverySrv, InitialClusterState};
 use crate::{LogLevel, LogOutput, table};
 
 /// One start: arguments, variables, and the text of `etcd.yml`.
@@ -146,14 +146,18 @@ fn every_flag_is_known_as_flag_variable_and_key() {
     let defaults = args(&[]).run().settings;
     for flag in table::flags().filter(|flag| !matches!(flag.name, "config-file" | "version")) {
         ways(flag, |start, called| match table::canonical(flag).status {
+            // One needs the other: see `a_discovery_service_is_asked_for_by_flags_and_by_file`.
+            _ if matches!(flag.name, "discovery-token" | "discovery-endpoints") => {
+                assert!(start.errors()[0].contains("--discovery-"), "{called}");
+            }
             Status::Works => {
                 let loaded = start.run();
                 // `zap` is the only logger; what a retention counts, how often hashes are compared or what a service is
                 // called matters only once there is one.
-                let has_effect = !matches!(
-                    table::canonical(flag).name,
-                    "logger" | "auto-compaction-mode" | "compact-hash-check-time" | "discovery-srv-name"
-                );
+                let name = table::canonical(flag).name;
+                let is_part_of_discovery = name.starts_with("discovery-") && name != "discovery-srv";
+                let has_effect = !is_part_of_discovery
+                    && !matches!(name, "logger" | "auto-compaction-mode" | "compact-hash-check-time");
                 assert_eq!(loaded.settings != defaults, has_effect, "{called}");
                 let old = loaded.notices.iter().any(|notice| format!("{notice:?}").contains("old name"));
                 assert_eq!(old, matches!(flag.status, Status::OldName(_)), "{called}: {:?}", loaded.notices);
@@ -163,7 +167,7 @@ fn every_flag_is_known_as_flag_variable_and_key() {
                 let lines = start.refused();
                 let told = lines.iter().find(|line| line["error"] == format!("--{name} is refused: {why}").as_str());
                 let setting = told.map(|line| line["setting"].as_str().unwrap_or_default().to_string());
-                let by_validation = matches!(name, "discovery-token" | "discovery-endpoints" | "enable-log-rotation");
+                let by_validation = name == "enable-log-rotation";
                 assert!(
                     by_validation || setting.is_some_and(|setting| setting.starts_with(called)),
                     "{called}: {lines:?}"
@@ -299,6 +303,12 @@ fn validation_has_etcds_texts() {
             r#"error parsing CompactionRetention: time: missing unit in duration "1.5""#,
         ),
         (&["--discovery-token=t"], "both --discovery-token and --discovery-endpoints must be set"),
+        (
+            &["--discovery-token=t", "--discovery-endpoints=https://a:1"],
+            "--discovery-endpoints is refused: TLS towards the discovery service comes later (https://a:1)",
+        ),
+        (&["--discovery-token=t", "--discovery-endpoints=a"], "--discovery-endpoints: a has no host and port"),
+        (&["--discovery-keepalive-time=0"], "--discovery-keepalive-time must be >0 (set to 0s)"),
         (
             &["--discovery-token=t", "--discovery-endpoints=a,,b"],
             "--discovery-endpoints must not contain empty endpoints",
@@ -718,6 +728,44 @@ fn name_service_may_list_the_members() {
     assert_eq!(settings.discovery_srv, Some(srv));
     let both = args(&["--discovery-srv=example.org", "--initial-cluster=a=http://a:1"]).errors();
     assert!(both[0].starts_with("multiple discovery or bootstrap flags are set."), "{both:?}");
+}
+
+#[test]
+fn a_discovery_service_is_asked_for_by_flags_and_by_file() {
+    let seconds = Duration::from_secs;
+    let want = DiscoveryRegistry {
+        endpoints: vec!["a:1".to_owned(), "b:2".to_owned()],
+        token: "t".to_owned(),
+        user: Some(Credentials { name: "u".to_owned(), password: "p:q".to_owned() }),
+        dial_timeout: seconds(1),
+        request_timeout: seconds(3),
+        keepalive_time: seconds(4),
+        keepalive_timeout: seconds(5),
+    };
+    let flags = args(&[
+        "--discovery-endpoints=a:1,http://b:2",
+        "--discovery-token=t",
+        "--discovery-user=u:p:q",
+        "--discovery-dial-timeout=1s",
+        "--discovery-request-timeout=3s",
+        "--discovery-keepalive-time=4s",
+        "--discovery-keepalive-timeout=5s",
+    ]);
+    assert_eq!(flags.run().settings.discovery_registry, Some(want.clone()));
+    let text = "discovery-config:\n  token: t\n  client:\n    endpoints: ['a:1', 'http://b:2']\n    dial-timeout: 1s\n    \
+                request-timeout: 3s\n    keepalive-time: 4s\n    keepalive-timeout: 5s\n    auth:\n      username: u\n      \
+                password: p:q\n";
+    let settings = file(text).run().settings;
+    assert_eq!(settings.discovery_registry, Some(want));
+    assert!(!format!("{settings:?}").contains("p:q"));
+    assert_eq!(args(&[]).run().settings.discovery_registry, None);
+
+    let existing =
+        args(&["--discovery-endpoints=a:1", "--discovery-token=t", "--initial-cluster-state=existing"]).run().settings;
+    assert_eq!(
+        existing.initial_cluster().unwrap_err().error(),
+        "discovery URL should not be set when joining existing initial cluster"
+    );
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use crate::flag::{Flag, Kind::*};
 
-const DISCOVERY_LATER: &str =
-    "this kind of discovery comes later; list the members in --initial-cluster, or use --discovery-srv";
+const VERSION_2: &str = "there is no discovery of version 2, nor in etcd from 3.7 on; use --discovery-endpoints and \
+                         --discovery-token, or --discovery-srv";
+const DISCOVERY_TLS: &str = "TLS towards the discovery service comes later";
 
 #[rustfmt::skip] // one row is one flag
 pub(super) static CLUSTERING: &[Flag] = &[
@@ -39,55 +40,54 @@ pub(super) static CLUSTERING: &[Flag] = &[
 #[rustfmt::skip]
 pub(super) static DISCOVERY: &[Flag] = &[
     Flag::new("discovery", Text, "",
-        "The URL of a discovery service of version 2").of("3.6-").refused(DISCOVERY_LATER),
+        "The URL of a discovery service of version 2").of("3.6-").refused(VERSION_2),
     Flag::new("discovery-proxy", Text, "",
-        "The HTTP proxy towards a discovery service of version 2").of("3.6-").refused(DISCOVERY_LATER),
+        "The HTTP proxy towards a discovery service of version 2").of("3.6-").refused(VERSION_2),
     Flag::new("discovery-fallback", Choice(&["exit", "proxy"]), "proxy",
         "What to do when discovery of version 2 fails").not_in_file()
         .no_meaning("there is no discovery of version 2 that could fail"),
     Flag::new("discovery-endpoints", List, "",
-        "The endpoints of a discovery service of version 3").of("3.6+")
-        .at(&["discovery-config.endpoints", "discovery-config.client.endpoints"]).refused(DISCOVERY_LATER),
+        "The discovery service: the host:port of members of an etcd cluster that is there already").of("3.6+")
+        .at(&["discovery-config.endpoints", "discovery-config.client.endpoints"]),
     Flag::new("discovery-token", Text, "",
-        "The name of the cluster at the discovery service").of("3.6+")
-        .at(&["discovery-config.token"]).refused(DISCOVERY_LATER),
+        "The name of the new cluster at the discovery service; under it, how many members it has must be written there").of("3.6+")
+        .at(&["discovery-config.token"]),
     Flag::new("discovery-dial-timeout", Duration, "2s",
         "How long connecting to the discovery service may take").of("3.6+")
-        .at(&["discovery-config.dial-timeout", "discovery-config.client.dial-timeout"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.dial-timeout", "discovery-config.client.dial-timeout"]),
     Flag::new("discovery-request-timeout", Duration, "5s",
         "How long a request to the discovery service may take").of("3.6+")
-        .at(&["discovery-config.request-timeout", "discovery-config.client.request-timeout"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.request-timeout", "discovery-config.client.request-timeout"]),
     Flag::new("discovery-keepalive-time", Duration, "2s",
         "How often the discovery service is pinged").of("3.6+")
-        .at(&["discovery-config.keepalive-time", "discovery-config.client.keepalive-time"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.keepalive-time", "discovery-config.client.keepalive-time"]),
     Flag::new("discovery-keepalive-timeout", Duration, "6s",
         "How long the discovery service may take to answer a ping").of("3.6+")
-        .at(&["discovery-config.keepalive-timeout", "discovery-config.client.keepalive-timeout"])
-        .refused(DISCOVERY_LATER),
+        .at(&["discovery-config.keepalive-timeout", "discovery-config.client.keepalive-timeout"]),
     Flag::new("discovery-insecure-transport", Bool, "true",
         "Speak plain text to the discovery service").of("3.6+")
         .at(&["discovery-config.secure.insecure-transport", "discovery-config.client.secure.insecure-transport"])
-        .refused(DISCOVERY_LATER),
+        .refused(DISCOVERY_TLS),
     Flag::new("discovery-insecure-skip-tls-verify", Bool, "false",
         "Accept any certificate of the discovery service").of("3.6+")
         .at(&["discovery-config.secure.insecure-skip-tls-verify",
               "discovery-config.client.secure.insecure-skip-tls-verify"])
-        .refused(DISCOVERY_LATER),
+        .refused(DISCOVERY_TLS),
     Flag::new("discovery-cert", Text, "",
         "The certificate shown to the discovery service").of("3.6+")
-        .at(&["discovery-config.secure.cert", "discovery-config.client.secure.cert"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.secure.cert", "discovery-config.client.secure.cert"]).refused(DISCOVERY_TLS),
     Flag::new("discovery-key", Text, "",
         "The key of that certificate").of("3.6+")
-        .at(&["discovery-config.secure.key", "discovery-config.client.secure.key"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.secure.key", "discovery-config.client.secure.key"]).refused(DISCOVERY_TLS),
     Flag::new("discovery-cacert", Text, "",
         "The authorities that may vouch for the discovery service").of("3.6+")
-        .at(&["discovery-config.secure.cacert", "discovery-config.client.secure.cacert"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.secure.cacert", "discovery-config.client.secure.cacert"]).refused(DISCOVERY_TLS),
     Flag::new("discovery-user", Secret, "",
         "The user at the discovery service, with `:password` if need be").of("3.6+")
-        .at(&["discovery-config.auth.username", "discovery-config.client.auth.username"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.auth.username", "discovery-config.client.auth.username"]),
     Flag::new("discovery-password", Secret, "",
         "That user's password").of("3.6+")
-        .at(&["discovery-config.auth.password", "discovery-config.client.auth.password"]).refused(DISCOVERY_LATER),
+        .at(&["discovery-config.auth.password", "discovery-config.client.auth.password"]),
     Flag::new("discovery-srv", Text, "",
         "The DNS domain whose SRV records list the first members, in place of --initial-cluster"),
     Flag::new("discovery-srv-name", Text, "",

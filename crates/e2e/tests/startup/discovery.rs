@@ -1,0 +1,112 @@
+//! Members that find each other at a discovery service, which is etcd or Quorate.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use api::etcdserverpb::MemberListRequest;
+use discovery::{Registry, RegistryError};
+use e2e::request::{get, put};
+use e2e::{Ground, Member, Target, run};
+use types::{InitialCluster, MemberId};
+
+const PEER: &str = "http://127.250.250.250:23801";
+
+fn size_key(token: &str) -> String {
+    format!("/_etcd/registry/{token}/_config/size")
+}
+
+fn registry(endpoints: &[String], token: &str) -> Registry {
+    Registry {
+        endpoints: endpoints.to_vec(),
+        token: token.to_owned(),
+        user: None,
+        dial_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(5),
+        keepalive_time: Duration::from_secs(2),
+        keepalive_timeout: Duration::from_secs(6),
+    }
+}
+
+fn own(name: &str) -> InitialCluster {
+    InitialCluster::new("t", [(name.to_owned(), format!("http://{name}:2380"))])
+}
+
+/// Also where the first endpoint is dead.
+async fn members_wait_for_each_other_and_agree(target: Target) -> Result<()> {
+    let service = Member::start(target).await?;
+    service.put(put(size_key("three"), "3")).await?;
+    let endpoints = [Ground::new()?.address().to_string(), service.address().to_string()];
+    let registry = registry(&endpoints, "three");
+    let join = async |id: u64, name: &str| registry.join(MemberId(id), &own(name)).await;
+    let first = async {
+        // The others register only once this one waits.
+        while service.range(get("/_etcd/registry/three/members/a")).await?.kvs.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<_, anyhow::Error>(tokio::join!(join(11, "b"), join(12, "c")))
+    };
+    let (a, others) = tokio::join!(join(10, "a"), first);
+    let (b, c) = others?;
+    let cluster = a?;
+    assert_eq!(cluster.to_string(), "a=http://a:2380,b=http://b:2380,c=http://c:2380");
+    assert_eq!(cluster.token, "three");
+    assert_eq!((b?, c?), (cluster.clone(), cluster.clone()));
+
+    // There is no place for more, and one that comes again has its own.
+    assert_eq!(join(13, "d").await, Err(RegistryError::Full));
+    assert_eq!(join(11, "b").await, Ok(cluster));
+    Ok(())
+}
+
+async fn what_is_not_there_is_told(target: Target) -> Result<()> {
+    let service = Member::start(target).await?;
+    let endpoints = [service.address().to_string()];
+    let join = async |token: &str| registry(&endpoints, token).join(MemberId(1), &own("a")).await;
+    assert_eq!(join("none").await, Err(RegistryError::SizeMissing));
+    service.put(put(size_key("bad"), "many")).await?;
+    assert_eq!(join("bad").await, Err(RegistryError::SizeBad));
+    Ok(())
+}
+
+e2e::on_both_targets!(members_wait_for_each_other_and_agree, what_is_not_there_is_told);
+
+#[test]
+fn a_member_founds_the_cluster_it_found_there() {
+    run(Target::Quorate, |_| async {
+        let mut service = Member::start(Target::Etcd).await?;
+        service.put(put(size_key("one"), "1")).await?;
+        let flags = |token: &str, peer: &str| {
+            [
+                "--name=m1".to_owned(),
+                format!("--discovery-endpoints={}", service.address()),
+                format!("--discovery-token={token}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+            ]
+        };
+        let (mine, theirs, nobodys) = (flags("one", PEER), flags("one", "http://127.0.0.2:1"), flags("none", PEER));
+        let ground = Ground::new()?;
+        let (mut process, client) = ground.serve(&[], &mine.each_ref().map(String::as_str)).await?;
+        let list = client.member_list(MemberListRequest { linearizable: true }).await?;
+        let id = list.header.context("a header")?.member_id;
+        assert_eq!(list.members.len(), 1);
+        assert_eq!((list.members[0].name.as_str(), &list.members[0].peer_ur_ls), ("m1", &vec![PEER.to_owned()]));
+        let kvs = service.range(get(format!("/_etcd/registry/one/members/{id:x}"))).await?.kvs;
+        assert_eq!(kvs[0].value, format!("m1={PEER}").as_bytes());
+
+        for (flags, why) in [(&theirs, "discovery: cluster is full"), (&nobodys, "discovery: size key not found")] {
+            let late = Ground::new()?;
+            let ended = late.run(&[], &flags.each_ref().map(String::as_str)).await?;
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.output);
+            assert_eq!(ended.reason()?, format!("failed to join discovery cluster ({why})"));
+            assert!(!late.data_dir().exists());
+        }
+
+        // With data, the service plays no part any more.
+        service.stop().await?;
+        process.kill()?;
+        let (_process, client) = ground.serve(&[], &mine.each_ref().map(String::as_str)).await?;
+        let again = client.member_list(MemberListRequest { linearizable: true }).await?;
+        ensure!(again.members == list.members, "{again:?}");
+        Ok(())
+    });
+}
