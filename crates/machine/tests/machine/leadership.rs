@@ -175,7 +175,7 @@ impl Cluster {
             }
             if !expired.is_empty() {
                 self.apply(self.leader, usize::MAX);
-                expired.iter().for_each(|id| drop(self.promised.remove(&id.0)));
+                self.promised.retain(|id, _| !expired.contains(&LeaseId(*id)));
             }
             for (id, (until, ttl)) in &self.promised {
                 let latest = (*until).max(self.leads_since + ttl + EXTENSION);
