@@ -62,7 +62,7 @@ impl Backend {
         Ok(Some(checked_view(&file)?.applied()))
     }
 
-    /// Makes a received snapshot the state at `path`, before that is opened. Durable on return; after a crash on the way
+    /// Makes a received snapshot the state at `path`, while nobody has that open. Durable on return; after a crash on the way
     /// the snapshot is the state, or is still there to be adopted.
     ///
     /// # Errors
@@ -79,6 +79,31 @@ impl Backend {
     pub fn discard_received(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
         remove_if_there(disk, &received_path(path))?;
         sync_name(disk, path)
+    }
+
+    /// What a start does, before anything is built from this state, with a snapshot that lies beside it: it becomes the state
+    /// if the log was started anew at it, so that `first_in_log` is the entry after it; it is removed if the log still
+    /// begins where this state ends, or before. One of another entry is left as it is: then entries are missing.
+    ///
+    /// Returns whether this backend has another state now.
+    ///
+    /// # Errors
+    /// Any [`BackendError`]; the member must not start then.
+    pub fn settle_received(&self, first_in_log: Index) -> Result<bool, BackendError> {
+        let Inner { disk, path, .. } = &*self.0;
+        if !Backend::exists(&**disk, &received_path(path))? {
+            return Ok(false);
+        }
+        if first_in_log <= self.applied().0.next() {
+            Backend::discard_received(&**disk, path)?;
+            return Ok(false);
+        }
+        let received = self.open_received()?;
+        if received.view().applied().0.next() != first_in_log {
+            return Ok(false);
+        }
+        self.begin_adoption(received)?.publish();
+        Ok(true)
     }
 
     /// Opens the snapshot that was received beside this state, to be looked at before it is adopted.

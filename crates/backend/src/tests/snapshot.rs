@@ -349,6 +349,25 @@ fn a_directory_that_cannot_be_synced_stops_the_backend() {
     assert!(backend.commit().unwrap_err().to_string().contains("stopped by an earlier failure"));
 }
 
+/// The state is of entry 1, what was received of entry 7.
+#[test]
+fn a_start_settles_what_was_received_by_where_the_log_begins() {
+    let stream = stream(&sender(10));
+    for (first_in_log, is_adopted, is_kept) in
+        [(1, false, false), (2, false, false), (3, false, true), (7, false, true), (8, true, false), (9, false, true)]
+    {
+        let disk = SimDisk::new();
+        let backend = open(&disk).unwrap();
+        backend.stage(puts(1..3, 20, 1));
+        backend.commit().unwrap();
+        assert!(!backend.settle_received(Index(first_in_log)).unwrap(), "nothing was received yet");
+        receive(&disk, &stream).unwrap();
+        assert_eq!(backend.settle_received(Index(first_in_log)).unwrap(), is_adopted, "{first_in_log}");
+        assert_eq!(backend.applied().0, Index(if is_adopted { 7 } else { 1 }), "{first_in_log}");
+        assert_eq!(received(&disk).is_some(), is_kept, "{first_in_log}");
+    }
+}
+
 #[test]
 fn what_was_received_can_be_thrown_away() {
     let disk = SimDisk::new();

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod harness;
+mod install;
 mod keys;
 mod leadership;
 mod leases;
