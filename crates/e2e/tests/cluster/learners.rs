@@ -6,7 +6,7 @@ use api::etcdserverpb::{
     SnapshotRequest,
 };
 use e2e::request::{get, lease, put, txn, watch, watch_create};
-use e2e::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Target, fails, found_within, holds_within, refusal, within};
+use e2e::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Target, fails, found_within, holds_within, http, refusal, within};
 use testkit::grpc::Client;
 
 /// A cluster of three and a learner that runs.
@@ -55,6 +55,8 @@ async fn a_learner_serves_local_reads_and_refuses_the_rest(target: Target) -> Re
     let mut keeping = client.lease_keep_alive().await?;
     keeping.send(&api::etcdserverpb::LeaseKeepAliveRequest { id: 1 })?;
     fails(within(CALL_LIMIT, keeping.next()).await?, refused);
+    let ready = http::get(cluster.seats()[learner].address(), "/readyz").await?;
+    assert_eq!((ready.status, ready.body.contains("[-]non_learner failed")), (503, true), "{ready:?}");
     // It cannot lead.
     let leader = cluster.client(cluster.leader_among(&[0, 1, 2]).await?).await?;
     let request = MoveLeaderRequest { target_id: cluster.id(learner).await? };

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest,
+    LeaseTimeToLiveResponse, PutRequest, RangeRequest,
 };
 use e2e::request::{get, lease, put, watch_range};
 use e2e::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Target, Watch, fails, holds_within, refusal, shown, within};
-use testkit::grpc::Client;
+use testkit::grpc::{Client, Code};
 use tokio::time::Instant;
 
 fn attached(key: impl AsRef<[u8]>, lease: i64) -> PutRequest {
@@ -206,7 +206,45 @@ async fn a_thawed_leader_revokes_nothing_that_was_renewed_elsewhere(target: Targ
     Ok(())
 }
 
+/// Without a leader nobody knows how long leases live: renewals end, questions and grants fail, and none lapses.
+async fn without_a_quorum_leases_are_neither_renewed_nor_lost(target: Target) -> Result<()> {
+    let mut cluster = Cluster::start(target, 3).await?;
+    let last = cluster.follower().await?;
+    let client = cluster.client(last).await?;
+    let id = client.lease_grant(lease(0, 1)).await?.id;
+    let long = client.lease_grant(lease(0, 60)).await?.id;
+    client.put(attached("key", id)).await?;
+    client.put(attached("long", long)).await?;
+    for other in (0..3).filter(|&seat| seat != last) {
+        cluster.seat(other).kill()?;
+    }
+    holds_within(CALL_LIMIT, async || Ok(cluster.status(last).await?.leader == 0)).await?;
+    let patience = Duration::from_secs(20);
+    let mut stream = client.lease_keep_alive().await?;
+    stream.send(&LeaseKeepAliveRequest { id: long })?;
+    let (renewed, told, granted) = tokio::join!(
+        within(patience, stream.next()),
+        within(patience, client.lease_time_to_live(LeaseTimeToLiveRequest { id: long, keys: false })),
+        within(patience, client.lease_grant(lease(0, 60))),
+    );
+    fails(renewed?, refusal::NO_LEADER);
+    fails(told?, refusal::NO_LEADER);
+    // etcd says this one with the words of the clock that ran out.
+    let refused = granted?.unwrap_err().code;
+    ensure!([Code::Unavailable, Code::DeadlineExceeded].contains(&refused), "{refused:?}");
+    let local = client.range(RangeRequest { serializable: true, ..get("key") }).await?;
+    assert_eq!(local.count, 1, "a lease lapsed without a leader");
+    cluster.spawn_all()?;
+    cluster.settled().await?;
+    assert_eq!(keep_alive(&client, long).await?.ttl, 60);
+    holds_within(SETTLE_LIMIT, async || Ok(client.range(get("key")).await?.count == 0)).await?;
+    assert_eq!(client.range(get("long")).await?.count, 1);
+    cluster.equal().await?;
+    Ok(())
+}
+
 e2e::on_both_targets!(clusters:
+    without_a_quorum_leases_are_neither_renewed_nor_lost,
     every_member_grants_renews_tells_and_revokes,
     a_lease_is_renewed_elsewhere_right_after_it_was_granted,
     expiry_deletes_in_one_revision_and_one_order_everywhere,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{MemberListRequest, RangeRequest};
 use e2e::request::{created_at, get, op_get, op_put, put, range, txn};
-use e2e::{CALL_LIMIT, Cluster, Target, Wiring, fails, holds_within, refusal, revision, within};
+use e2e::{CALL_LIMIT, Cluster, Target, Wiring, fails, holds_within, http, refusal, revision, within};
 use rustix::process::Signal;
 use testkit::grpc::Code;
 
@@ -162,9 +162,25 @@ async fn one_of_three_serves_nothing_but_serializable_reads(target: Target) -> R
     assert_eq!(list.unwrap_err().code, Code::Unavailable);
     assert_eq!(client.member_list(MemberListRequest { linearizable: false }).await?.members.len(), 3);
 
+    let address = cluster.seats()[last].address();
+    let health = http::get(address, "/health").await?;
+    assert_eq!((health.status, health.body.contains("RAFT NO LEADER")), (503, true), "{health:?}");
+    assert_eq!(http::get(address, "/health?serializable=true").await?.status, 200);
+    assert_eq!(http::get(address, "/livez").await?.status, 200);
+
     cluster.spawn_all()?;
     cluster.settled().await?;
     client.put(put("key", "3")).await?;
+    for seat in 0..3 {
+        let address = cluster.seats()[seat].address();
+        holds_within(CALL_LIMIT, async || Ok(http::get(address, "/readyz").await?.status == 200)).await?;
+        assert_eq!(http::get(address, "/health").await?.status, 200);
+        // The leader has asked all for theirs.
+        holds_within(CALL_LIMIT, async || {
+            Ok(http::get(address, "/version").await?.body.contains(r#""etcdcluster":"3.5.0""#))
+        })
+        .await?;
+    }
     cluster.equal().await?;
     Ok(())
 }
