@@ -89,6 +89,16 @@ pub struct Run {
 impl Run {
     /// Starts clients and watchers of a cluster that is fresh: nothing was written to it.
     pub fn start(cluster: &Cluster, seed: u64) -> Run {
+        Run::start_as(cluster, seed, false)
+    }
+
+    /// As [`Run::start`], with clients whose linearizable reads are serializable ones in truth: a fault that judgement has
+    /// to find once a member falls behind.
+    pub fn start_deceived(cluster: &Cluster, seed: u64) -> Run {
+        Run::start_as(cluster, seed, true)
+    }
+
+    fn start_as(cluster: &Cluster, seed: u64, deceived: bool) -> Run {
         let addresses = cluster.seats().iter().map(crate::Seat::address).collect();
         let shared = Arc::new(Shared {
             start: Instant::now(),
@@ -100,7 +110,7 @@ impl Run {
         });
         let mut tasks = JoinSet::new();
         for client in 0..CLIENTS {
-            tasks.spawn(client::Client::new(shared.clone(), client, seed).run());
+            tasks.spawn(client::Client::new(shared.clone(), client, seed, deceived).run());
         }
         for seat in 0..cluster.seats().len() {
             tasks.spawn(watcher::everything(shared.clone(), seat));

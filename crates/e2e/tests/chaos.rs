@@ -4,9 +4,11 @@
 //! has them judged. `E2E_CHAOS_ROUNDS` chooses how many (on Quorate; etcd, which shows that the tests are fair, gets
 //! one), `E2E_CHAOS_SEED` the first seed, `E2E_LEDGER` a file to which a line for each is added.
 
-use anyhow::Result;
-use e2e::chaos::{Fault, history};
-use e2e::{Target, chosen};
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use e2e::chaos::{Fault, Run, history};
+use e2e::{Cluster, Target, Wiring, chosen};
 
 /// What every run does: with all kinds of faults some 40 histories.
 const ROUNDS: u64 = 2;
@@ -19,6 +21,26 @@ async fn histories(target: Target, fault: Fault) -> Result<()> {
         eprintln!("{target}, {fault:?}, seed {seed}: {judged}");
     }
     Ok(())
+}
+
+/// That judgement sees: with clients that are shown what one member has, a member that was cut off is found out.
+async fn stale_reads_are_found(target: Target) -> Result<()> {
+    let mut cluster = Cluster::start_with(target, 3, Wiring::Proxied, &[]).await?;
+    let run = Run::start_deceived(&cluster, 1);
+    for _ in 0..3 {
+        cluster.isolate(cluster.follower().await?)?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.heal()?;
+        cluster.leader().await?;
+    }
+    let Err(found) = run.judge(&mut cluster).await else { bail!("nothing was found") };
+    ensure!(found.to_string().contains("RealTime"), "found instead: {found:#}");
+    Ok(())
+}
+
+mod planted {
+    use super::stale_reads_are_found;
+    e2e::on_both_targets!(unlimited clusters: stale_reads_are_found);
 }
 
 /// One test for each fault.

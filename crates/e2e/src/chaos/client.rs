@@ -36,14 +36,16 @@ pub(super) struct Client {
     made: u64,
     /// The revision at which it last saw each key.
     seen: BTreeMap<Bytes, i64>,
+    /// Whether it takes a member's own state for the cluster's.
+    deceived: bool,
     /// Leases it was granted and has not asked to revoke.
     leases: Vec<LeaseId>,
 }
 
 impl Client {
-    pub(super) fn new(shared: Arc<Shared>, number: u64, seed: u64) -> Client {
+    pub(super) fn new(shared: Arc<Shared>, number: u64, seed: u64, deceived: bool) -> Client {
         let random = Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number));
-        Client { shared, number, random, made: 0, seen: BTreeMap::new(), leases: Vec::new() }
+        Client { shared, number, random, made: 0, seen: BTreeMap::new(), deceived, leases: Vec::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -78,7 +80,13 @@ impl Client {
     /// Makes a request and records what came of it. Returns whether the connection is good for another.
     async fn make(&mut self, connection: &Connection, session: u64, request: Request) -> bool {
         let invoked = self.shared.now();
-        let called = timeout(PATIENCE, wire::call(connection, &request)).await;
+        let called = match &request {
+            Request::Range(query) if self.deceived => {
+                let local = Request::Range(RangeQuery { serializable: true, ..query.clone() });
+                timeout(PATIENCE, wire::call(connection, &local)).await
+            }
+            _ => timeout(PATIENCE, wire::call(connection, &request)).await,
+        };
         let returned = self.shared.now();
         let (outcome, good) = match called {
             Ok(Ok(answer)) => {
