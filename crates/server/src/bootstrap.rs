@@ -139,6 +139,9 @@ fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootst
     // All are asked, not the first that answers: one may have been away when this member ran.
     for url in told.initial.urls_of_others(told.name) {
         let Ok(remote) = outside.members(url, FOUNDER_TIMEOUT) else { continue };
+        if remote.cluster != cluster {
+            warn_of_another_cluster(url, remote.cluster, cluster);
+        }
         if remote.members.iter().any(|other| other.id == member && has_run(other)) {
             return Err(BootstrapError::AlreadyBootstrapped(member));
         }
@@ -156,14 +159,21 @@ fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootst
 }
 
 fn join(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, BootstrapError> {
-    let mut urls = told.initial.urls_of_others(told.name).into_iter();
-    let answer = urls.find_map(|url| outside.members(url, MEMBER_TIMEOUT).ok().filter(|said| !said.members.is_empty()));
-    let RemoteCluster { cluster, mut members } = answer.ok_or(BootstrapError::NobodyAnswers)?;
+    let urls = told.initial.urls_of_others(told.name);
+    // All are asked here too, and the first that answers counts.
+    let answers = urls.iter().filter_map(|url| Some((*url, outside.members(url, MEMBER_TIMEOUT).ok()?)));
+    let answers: Vec<_> = answers.filter(|(_, said)| !said.members.is_empty()).collect();
+    let (_, first) = answers.first().ok_or(BootstrapError::NobodyAnswers)?;
+    let RemoteCluster { cluster, mut members } = first.clone();
+    for (url, other) in answers.iter().filter(|(_, other)| other.cluster != cluster) {
+        warn_of_another_cluster(url, other.cluster, cluster);
+    }
     members.sort_by_key(|member| member.id);
     let member = find_own_id(told.initial, told.name, &members, &mut |host, port| outside.resolve(host, port))
         .map_err(|why| BootstrapError::OtherMembers { cluster: show(cluster, &members), why })?;
     // etcd lets it in, and it panics at the first heartbeat: the others count on what it acknowledged before.
-    if members.iter().any(|other| other.id == member && has_run(other)) {
+    let mut said = answers.iter().flat_map(|(_, said)| &said.members);
+    if said.any(|other| other.id == member && has_run(other)) {
         return Err(BootstrapError::AlreadyBootstrapped(member));
     }
     members.retain(|other| other.id != member);
@@ -171,6 +181,17 @@ fn join(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootstr
         return Err(BootstrapError::Incompatible);
     }
     Ok(Bootstrap::Join { cluster, member, remotes: members })
+}
+
+/// etcd says nothing, and from then on the members refuse each other.
+fn warn_of_another_cluster(url: &str, theirs: ClusterId, ours: ClusterId) {
+    tracing::warn!(
+        url,
+        %theirs,
+        %ours,
+        "the member at this URL belongs to another cluster: the initial clusters or tokens differ, or this member should \
+         join (--initial-cluster-state=existing)"
+    );
 }
 
 /// Whether a member has been served from: it says where its clients find it before it lets them in.

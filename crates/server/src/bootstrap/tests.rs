@@ -139,6 +139,21 @@ fn one_that_lost_its_data_may_not_join_again() {
     let there = running(member(3, "http://127.0.0.1:22380", true));
     let begun = begin(&three(), InitialState::Existing, &mut net(&there));
     assert_eq!(begun, Err(BootstrapError::AlreadyBootstrapped(MemberId(3))));
+    // One that answers first may have been away when it ran.
+    let mut net = net(&there);
+    net.members.insert("http://127.0.0.1:22180".to_owned(), running(member(3, "http://127.0.0.1:22380", false)));
+    let begun = begin(&three(), InitialState::Existing, &mut net);
+    assert_eq!(begun, Err(BootstrapError::AlreadyBootstrapped(MemberId(3))));
+}
+
+#[test]
+fn the_first_that_answers_with_members_is_believed() {
+    let there = running(member(3, "http://127.0.0.1:22380", false));
+    let mut net = net(&there);
+    let empty = RemoteCluster { cluster: ClusterId(9), members: Vec::new() };
+    net.members.insert("http://127.0.0.1:22180".to_owned(), empty);
+    let begun = begin(&three(), InitialState::Existing, &mut net);
+    assert!(matches!(begun, Ok(Bootstrap::Join { cluster: ClusterId(0xc), .. })), "{begun:?}");
 }
 
 /// As an etcd 3.5.30 says it.
