@@ -390,10 +390,30 @@ impl Driver {
         };
         raft_change.set_change_type(kind);
         raft_change.node_id = member.0;
+        if change == VoterChange::Remove(self.config.id) {
+            self.abdicate();
+        }
         let state = self.node.apply_conf_change(&raft_change)?;
         self.node.mut_store().set_conf_state(state.clone());
         self.timeout.settle(&mut self.node);
         Ok(from_conf_state(&state))
+    }
+
+    /// Leads no longer, and asks whoever is furthest to campaign at once: raft-rs panics when a leader that is no member any
+    /// more gets entries on disk or committed.
+    fn abdicate(&mut self) {
+        let heir = self.progress().into_iter().filter(|other| !other.is_learner).max_by_key(|other| other.matched);
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Leader {
+            return;
+        }
+        let term = raft.term;
+        raft.become_follower(term, 0);
+        self.timeout.settle(&mut self.node);
+        self.held.send_at_once(heir.map(|heir| Message {
+            term: Term(term),
+            ..Message::new(MessageKind::TimeoutNow, self.config.id, heir.member)
+        }));
     }
 
     /// Appends to `effects` everything that is to be done now.

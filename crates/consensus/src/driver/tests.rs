@@ -641,3 +641,30 @@ fn a_member_that_puts_a_snapshot_in_its_place_does_not_campaign_meanwhile() {
     }
     assert_eq!(driver.status().role, Role::Candidate);
 }
+
+#[test]
+fn a_leader_that_is_removed_hands_over_whatever_is_still_under_way() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    let driver = cluster.driver(1);
+    let mut effects = vec![];
+    driver.propose([Bytes::from_static(b"a")]).unwrap();
+    driver.drain(&mut effects);
+    driver.conf_changed(VoterChange::Remove(MemberId(1))).unwrap();
+    for effect in &effects {
+        if let Effect::Persist { number, .. } = effect {
+            driver.persisted(*number);
+        }
+    }
+    let mut answer =
+        Message { term: driver.status().term, ..Message::new(MessageKind::AppendResponse, MemberId(2), MemberId(1)) };
+    answer.index = driver.last_index();
+    driver.step(answer).unwrap();
+    effects.clear();
+    driver.drain(&mut effects);
+    assert_eq!(driver.status().role, Role::Follower);
+    let sent = effects.iter().filter_map(|effect| match effect {
+        Effect::Send(messages) => Some(messages),
+        _ => None,
+    });
+    assert!(sent.flatten().any(|message| message.kind == MessageKind::TimeoutNow), "{effects:?}");
+}
