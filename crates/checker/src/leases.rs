@@ -40,7 +40,9 @@ pub fn check_leases(
     let mut lives = lives(history);
     for expiry in &findings.expiries {
         if let (Some(life), Some(at)) = (lives.get_mut(&expiry.lease), seen_at(expiry.revision)) {
-            life.gone.push(Gone { at, by: None });
+            if expiry.is_certain {
+                life.gone.push(Gone { at, by: None });
+            }
             life.ended = Some(life.ended.map_or(at, |ended| ended.min(at)));
         }
     }

@@ -26,6 +26,8 @@ use crate::violation::{Rule, Violation};
 pub struct Expiry {
     pub lease: LeaseId,
     pub revision: i64,
+    /// No request whose outcome is unknown can have done the same instead.
+    pub is_certain: bool,
 }
 
 /// What is known after a history was found good.
@@ -213,7 +215,8 @@ impl<'a> Judge<'a> {
                 let what = format!("revision {revision} did {changes:?}, which nobody asked for");
                 return Err(Violation::new(Rule::EffectUnexplained, candidates.clone(), what));
             };
-            self.expiries.push(Expiry { lease, revision: *revision });
+            let is_certain = candidates.is_empty();
+            self.expiries.push(Expiry { lease, revision: *revision, is_certain });
         }
         for (operation, gap) in made_by {
             self.revisions[operation] = Some(self.gaps[gap].revision);
@@ -370,13 +373,13 @@ impl<'a> Judge<'a> {
                 {
                     lives.entry(lease).or_default().grants.push(at);
                 }
-                Request::Revoke(lease) if self.revisions[at].is_some() => {
+                Request::Revoke(lease) if answer(operation).is_some() => {
                     lives.entry(lease).or_default().revoked.push(at);
                 }
                 _ => {}
             }
         }
-        for expiry in &self.expiries {
+        for expiry in self.expiries.iter().filter(|expiry| expiry.is_certain) {
             lives.entry(expiry.lease).or_default().lapsed = Some(expiry.revision);
         }
         for (at, operation) in self.history.operations.iter().enumerate() {
@@ -494,7 +497,7 @@ impl<'a> Judge<'a> {
 #[derive(Default)]
 struct LeaseLife {
     grants: Vec<usize>,
-    /// Revocations that are known to have happened.
+    /// Answered revocations. Of the others it is only guessed which revision is theirs, if any.
     revoked: Vec<usize>,
     /// The revision in which it ran out.
     lapsed: Option<i64>,

@@ -300,6 +300,20 @@ fn keys_hang_only_from_leases_that_live() {
     assert_eq!(script.rule(&[(4, deletion("a"))]), Err(Rule::EffectUnexplained), "it would have taken both");
 }
 
+#[test]
+fn a_guess_at_who_ended_a_lease_is_held_against_nobody() {
+    let lease = LeaseId(7);
+    let under =
+        |value: &'static str| Request::Put(Put { key: "a".into(), value: value.into(), lease, previous: false });
+    let mut script = Script::default();
+    script.answered(Request::Grant { lease, ttl: 5 }, 1, Body::Granted { ttl: 5 });
+    script.answered(under("1"), 2, Body::Put { previous: None });
+    script.add(Request::Revoke(lease), Outcome::Unknown);
+    script.add(Request::Delete { keys: KeyRange::all(), previous: false }, Outcome::Unknown);
+    script.answered(under("2"), 4, Body::Put { previous: None });
+    assert_eq!(script.rule(&[(3, deletion("a"))]), Ok(()), "it was deleted, and the lease lived on");
+}
+
 /// The known example in which every pair looks good and the whole does not.
 #[test]
 fn the_search_finds_what_no_order_explains() {
