@@ -138,7 +138,7 @@ impl Driver {
             to_conf_state(&restored.voters, &restored.learners),
             restored.terms.iter().map(|(index, term)| (index.0, term.0)),
             restored.before_first.0,
-            restored.entries.into_iter().map(to_entry).collect(),
+            &restored.entries.into_iter().map(to_entry).collect::<Vec<_>>(),
         );
         store.trim(restored.applied.0.0, config.kept_entries_max, config.kept_bytes_max);
         let mut node = RawNode::new(&raft_config, store, &logger())?;
@@ -568,12 +568,9 @@ impl Driver {
         let moved =
             (status.role, status.term, status.leader) != (self.status.role, self.status.term, self.status.leader);
         let overdue = self.now.checked_sub(self.read_ticks_max());
-        let mut dropped = Vec::new();
-        while let Some((context, _)) =
-            self.reads.pop_front_if(|(_, asked)| moved || overdue.is_some_and(|overdue| *asked <= overdue))
-        {
-            dropped.push(context);
-        }
+        let is_lost = |asked: u64| moved || overdue.is_some_and(|overdue| asked <= overdue);
+        let lost = self.reads.partition_point(|(_, asked)| is_lost(*asked));
+        let dropped = self.reads.drain(..lost).map(|(context, _)| context).collect::<Vec<_>>();
         if !dropped.is_empty() {
             effects.push(Effect::ReadsDropped(dropped));
         }

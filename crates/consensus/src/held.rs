@@ -33,9 +33,8 @@ impl Held {
     /// Everything up to the batch `number` is on disk.
     pub(crate) fn on_disk(&mut self, number: u64) {
         self.on_disk = self.on_disk.max(number);
-        while let Some((_, messages)) = self.waiting.pop_front_if(|(number, _)| *number <= self.on_disk) {
-            self.ready.extend(messages);
-        }
+        let waits = self.waiting.partition_point(|(number, _)| *number <= self.on_disk);
+        self.ready.extend(self.waiting.drain(..waits).flat_map(|(_, messages)| messages));
     }
 
     /// Whether all that was handed out is on disk.

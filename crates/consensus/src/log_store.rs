@@ -52,7 +52,7 @@ impl LogStore {
         conf_state: ConfState,
         terms: impl IntoIterator<Item = (u64, u64)>,
         before_window: u64,
-        window: Vec<Entry>,
+        window: &[Entry],
     ) -> LogStore {
         let terms = terms.into_iter().collect::<VecDeque<_>>();
         let mut store = LogStore {
@@ -67,7 +67,7 @@ impl LogStore {
             fetched: BTreeMap::new(),
             wanted: RefCell::default(),
         };
-        store.append(&window);
+        store.append(window);
         store
     }
 
@@ -255,7 +255,7 @@ mod tests {
     fn store(indices: std::ops::RangeInclusive<u64>) -> LogStore {
         let before = indices.start() - 1;
         let entries = indices.map(|index| entry(index, 1)).collect();
-        LogStore::new(HardState::default(), ConfState::default(), [(before, 1)], before, entries)
+        LogStore::new(HardState::default(), ConfState::default(), [(before, 1)], before, &entries)
     }
 
     fn read(store: &LogStore, low: u64, high: u64, limit: u64) -> raft::Result<Vec<u64>> {
@@ -299,7 +299,7 @@ mod tests {
     fn terms_before_the_window_are_known() {
         let entries = vec![entry(10, 7)];
         let terms = [(3, 1), (5, 2), (8, 5)];
-        let mut store = LogStore::new(HardState::default(), ConfState::default(), terms, 9, entries);
+        let mut store = LogStore::new(HardState::default(), ConfState::default(), terms, 9, &entries);
         let known = (3..=10).map(|index| store.term(index).unwrap()).collect::<Vec<_>>();
         assert_eq!(known, [1, 1, 2, 2, 2, 5, 5, 7]);
         store.released_before(7);
