@@ -254,7 +254,7 @@ mod tests {
 
     fn store(indices: std::ops::RangeInclusive<u64>) -> LogStore {
         let before = indices.start() - 1;
-        let entries = indices.map(|index| entry(index, 1)).collect();
+        let entries = indices.map(|index| entry(index, 1)).collect::<Vec<_>>();
         LogStore::new(HardState::default(), ConfState::default(), [(before, 1)], before, &entries)
     }
 
