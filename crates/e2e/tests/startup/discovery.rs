@@ -1,5 +1,7 @@
-//! Members that find each other at a discovery service, which is etcd or Quorate.
+//! Members that find each other at a discovery service, which is etcd or Quorate, and by name service.
 
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -7,6 +9,7 @@ use api::etcdserverpb::MemberListRequest;
 use discovery::{Registry, RegistryError};
 use e2e::request::{get, put};
 use e2e::{Ground, Member, Target, run};
+use testkit::name_server::{Entry, NameServer};
 use types::{InitialCluster, MemberId};
 
 const PEER: &str = "http://127.250.250.250:23801";
@@ -107,6 +110,48 @@ fn a_member_founds_the_cluster_it_found_there() {
         let (_process, client) = ground.serve(&[], &mine.each_ref().map(String::as_str)).await?;
         let again = client.member_list(MemberListRequest { linearizable: true }).await?;
         ensure!(again.members == list.members, "{again:?}");
+        Ok(())
+    });
+}
+
+/// What an etcd 3.5.30 with these records and flags calls the cluster and itself.
+const IDS: (u64, u64) = (0xedce_5803_f583_10f8, 0x0797_e258_d7c9_7a0f);
+const SERVICE: &str = "_etcd-server._tcp.example.test";
+
+/// The program sees another list of name servers than the rest of the machine. Both that and the usual port need root.
+#[test]
+fn a_member_founds_the_cluster_that_name_service_lists() {
+    run(Target::Quorate, |_| async {
+        let ground = Ground::new()?;
+        let zone = vec![
+            (SERVICE, Entry::Srv(vec![(0, 2380, "m1.example.test")])),
+            ("_etcd-server-x._tcp.example.test", Entry::Srv(vec![(0, 2380, "m2.example.test")])),
+            ("m1.example.test", Entry::Address(Ipv4Addr::new(127, 250, 250, 1))),
+            ("m2.example.test", Entry::Address(Ipv4Addr::new(127, 250, 250, 2))),
+        ];
+        let server: IpAddr = ground.address().ip();
+        let _name_server = NameServer::start_at(server, zone).context("port 53 needs root")?;
+        let list = ground.dir().join("resolv.conf");
+        fs::write(&list, format!("nameserver {server}\noptions timeout:2 attempts:5\n"))?;
+        let list = list.display().to_string();
+        let mount = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        let front = ["unshare", "--mount", "sh", "-c", mount, &list];
+
+        let flags =
+            ["--name=m1", "--discovery-srv=example.test", "--initial-advertise-peer-urls=http://m1.example.test:2380"];
+        for (more, why) in [
+            ("--discovery-srv-name=x", "cannot find local etcd member \"m1\" in SRV records"),
+            ("--discovery-srv=none.test", "lookup _etcd-server._tcp.none.test: no such host"),
+        ] {
+            let flags: Vec<&str> = flags.iter().copied().chain([more]).collect();
+            let ended = ground.run(&front, &flags).await?;
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.output);
+            ensure!(ended.reason()?.contains(why), "{}", ended.output);
+            assert!(!ground.data_dir().exists());
+        }
+        let (_process, client) = ground.serve(&front, &flags).await?;
+        let header = client.member_list(MemberListRequest::default()).await?.header.context("a header")?;
+        assert_eq!((header.cluster_id, header.member_id), IDS);
         Ok(())
     });
 }
