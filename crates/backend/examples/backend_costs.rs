@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use backend::{Backend, Options, Staged};
+use backend::{Backend, Import, Options, Staged};
 use env::{Disk, DiskFile, Entry, OpenMode, RealDisk, Rng, SystemRng};
 use rustix::time::{ClockId, clock_gettime};
 use types::{Index, Record, RecordMeta, Revision, RowKey, Term};
@@ -32,6 +32,7 @@ fn main() {
         add(&disk, &directory.join("measure.db"), batch);
     }
     read(&disk, &directory.join("measure.db"));
+    hand_over(&disk, &directory);
     compact(&disk, &directory.join("measure.db"));
     std::fs::remove_file(directory.join("measure.db")).unwrap();
 }
@@ -109,6 +110,36 @@ fn read(disk: &Arc<CountingDisk>, path: &Path) {
         assert!(backend.get(row(count + 1 + rng.below(20_000))).unwrap().is_some());
     }
     measure.print("random get of a staged row", gets, gets);
+}
+
+/// The whole state out of the file and into another one, which then becomes the state.
+fn hand_over(disk: &Arc<CountingDisk>, directory: &Path) {
+    let backend = open(disk, &directory.join("measure.db"));
+    let count = last_row(&backend);
+    let measure = Measure::start(disk);
+    let (mut export, mut bytes) = (backend.export(), 0);
+    while let Some(chunk) = export.next_chunk().unwrap() {
+        bytes += chunk.len();
+    }
+    measure.print(&format!("export of {count} rows, {bytes} bytes"), 1, count);
+    let other = directory.join("other.db");
+    let receiver = open(disk, &other);
+    let measure = Measure::start(disk);
+    let mut import = Import::create(Arc::clone(disk) as Arc<dyn Disk>, &other, Options::default()).unwrap();
+    let mut export = backend.export();
+    while let Some(chunk) = export.next_chunk().unwrap() {
+        import.write(&chunk).unwrap();
+    }
+    import.finish().unwrap();
+    measure.print("export and import", 1, count);
+    println!("  resident {} MB", resident_bytes() >> 20);
+    let measure = Measure::start(disk);
+    let received = receiver.open_received().unwrap();
+    receiver.begin_adoption(received).unwrap().publish();
+    measure.print("adoption", 1, 1);
+    println!("  {:?} of {:?}", receiver.size(), backend.size());
+    drop(receiver);
+    std::fs::remove_file(other).unwrap();
 }
 
 /// Every second row goes, as compaction does it.

@@ -12,13 +12,10 @@ use types::RowKey;
 
 use crate::backend::{Backend, Inner, remove_if_there, sync_name, take_name, temporary};
 use crate::error::BackendError;
-use crate::file::{Failures, File, change_values, put_digest, put_usage, remove_rows};
+use crate::file::{FILLED_BYTES_MAX, Failures, File, change_values, put_digest, put_usage, remove_rows};
 use crate::read_view::ReadView;
 use crate::table::{KEY, Table};
 use crate::usage::Usage;
-
-/// So much is copied in one transaction.
-const COPIED_BYTES_MAX: u64 = 64 << 20;
 
 impl Backend {
     /// Gives space that compaction freed back to the disk. Needs as much free space as is in use. Readers go on, and
@@ -92,7 +89,7 @@ impl Copy<'_> {
         let start = self.last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rows = source.rows_within((start, Bound::Unbounded)).map_err(explain_source)?;
         let (mut usage, mut last) = (self.usage, self.last);
-        let end = self.usage.bytes + COPIED_BYTES_MAX;
+        let end = self.usage.bytes + FILLED_BYTES_MAX;
         {
             let mut table = transaction.open_table(KEY).map_err(|error| explain_target(error.into()))?;
             let cursor = table.upper_bound_mut(Bound::<&[u8]>::Unbounded);

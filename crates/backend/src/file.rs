@@ -32,6 +32,10 @@ const USAGE_KEY: &[u8] = b"usage";
 pub(crate) const CONSISTENT_INDEX_KEY: &[u8] = b"consistent_index";
 pub(crate) const TERM_KEY: &[u8] = b"term";
 
+/// A new file is filled by transactions of so many bytes: what fits beside the cache. Of larger ones redb writes pages, reads
+/// them again for their checksums, and writes them once more.
+pub(crate) const FILLED_BYTES_MAX: u64 = 6 << 20;
+
 /// A table of an open write transaction.
 pub(crate) type Writable<'t> = RedbTable<'t, &'static [u8], &'static [u8]>;
 

@@ -99,6 +99,19 @@ proptest! {
     }
 }
 
+/// Of 24 MB of rows, by several transactions.
+#[test]
+fn a_state_arrives_that_is_larger_than_a_transaction() {
+    let sender = sender(700_000);
+    let disk = SimDisk::new();
+    assert!(sender.size().in_use_bytes > 3 * crate::file::FILLED_BYTES_MAX);
+    receive(&disk, &stream(&sender)).unwrap();
+    Backend::adopt_at_boot(&disk, Path::new(PATH)).unwrap();
+    let receiver = open(&disk).unwrap();
+    assert!(contents(&receiver).unwrap() == contents(&sender).unwrap());
+    assert_eq!(receiver.size().in_use_bytes, sender.size().in_use_bytes);
+}
+
 #[test]
 fn an_empty_state_arrives_too() {
     let disk = SimDisk::new();
