@@ -10,5 +10,5 @@ mod name_servers;
 mod registry;
 pub mod srv;
 
-pub use name_servers::{NameServers, ResolvConfError, SrvRecord};
+pub use name_servers::{NameServers, SrvRecord};
 pub use registry::{Registry, RegistryError};

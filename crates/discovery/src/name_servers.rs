@@ -19,11 +19,6 @@ pub struct SrvRecord {
     pub port: u16,
 }
 
-/// The text is not a list of name servers.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("/etc/resolv.conf cannot be read: {0}")]
-pub struct ResolvConfError(String);
-
 /// Whom to ask, and how.
 #[derive(Clone, Debug)]
 pub struct NameServers {
@@ -31,16 +26,18 @@ pub struct NameServers {
 }
 
 impl NameServers {
-    /// Those of the system, given the text of `/etc/resolv.conf`; an empty one means the machine itself.
-    ///
-    /// # Errors
-    /// If the text makes no sense.
-    pub fn parse(resolv_conf: &[u8]) -> Result<NameServers, ResolvConfError> {
+    /// Those of the system, given the text of `/etc/resolv.conf`; an empty one means the machine itself. As with other
+    /// resolvers, what makes no sense on a line does not count, and the log says so.
+    pub fn parse(resolv_conf: &[u8]) -> NameServers {
         let mut conf = ResolvConf::new();
-        let mut text = resolv_conf;
-        conf.parse(&mut text).map_err(|error| ResolvConfError(error.to_string()))?;
+        for line in String::from_utf8_lossy(resolv_conf).lines() {
+            let line = line.split(['#', ';']).next().unwrap_or_default().trim();
+            if let Err(error) = conf.parse(&mut line.as_bytes()) {
+                tracing::warn!(line, %error, "a line of /etc/resolv.conf is passed over");
+            }
+        }
         conf.finalize();
-        Ok(NameServers { conf })
+        NameServers { conf }
     }
 
     /// The same, but asking the one server at this address.

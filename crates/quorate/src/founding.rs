@@ -34,7 +34,7 @@ fn by_name_service(settings: &Settings, srv: &DiscoverySrv, network: &Network) -
         advertised: &advertised,
         token: &settings.initial_cluster_token,
     };
-    let servers = network.name_servers()?;
+    let servers = network.name_servers();
     let cluster = srv::find(&question, &mut |name| network.srv(&servers, name), &mut |host, port| {
         network.resolve_now(host, port)
     })?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use discovery::{NameServers, Registry, RegistryError, ResolvConfError, SrvRecord};
+use discovery::{NameServers, Registry, RegistryError, SrvRecord};
 use server::{ClusterVersion, Outside, RemoteCluster};
 use types::{InitialCluster, MemberId};
 
@@ -24,10 +24,7 @@ impl Network {
     }
 
     /// The system's name servers.
-    ///
-    /// # Errors
-    /// If the list of them cannot be read.
-    pub(crate) fn name_servers(&self) -> Result<NameServers, ResolvConfError> {
+    pub(crate) fn name_servers(&self) -> NameServers {
         // Without a list, the machine itself is asked, as all programs do.
         NameServers::parse(&config::read_file(Path::new("/etc/resolv.conf")).unwrap_or_default())
     }

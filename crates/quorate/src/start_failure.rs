@@ -1,8 +1,8 @@
 //! Why a member does not start, and how the log says so.
 
 use config::Problem;
+use discovery::RegistryError;
 use discovery::srv::SrvError;
-use discovery::{RegistryError, ResolvConfError};
 use server::{BootstrapError, StartError};
 
 use crate::descriptors::TooFew;
@@ -13,8 +13,6 @@ use crate::listeners::BindError;
 pub(crate) enum StartFailure {
     #[error("{0}")]
     Settings(Problem),
-    #[error(transparent)]
-    NameServers(#[from] ResolvConfError),
     #[error(transparent)]
     Discovery(#[from] SrvError),
     #[error(transparent)]
@@ -41,9 +39,7 @@ impl StartFailure {
     fn task(&self) -> &'static str {
         match self {
             StartFailure::Settings(_) | StartFailure::Bootstrap(_) => "failed to verify flags",
-            StartFailure::NameServers(_) | StartFailure::Discovery(_) | StartFailure::Registry(_) => {
-                "failed to find the members"
-            }
+            StartFailure::Discovery(_) | StartFailure::Registry(_) => "failed to find the members",
             StartFailure::Listeners(_) => "failed to listen for clients",
             StartFailure::Descriptors(_) => "failed to start the member",
             StartFailure::Member(error) => match error {
