@@ -31,6 +31,10 @@ impl<'a> SegmentReader<'a> {
         SegmentReader { segment, read_bytes, window: Vec::new(), window_offset: 0 }
     }
 
+    pub(crate) fn segment(&self) -> &'a Segment {
+        self.segment
+    }
+
     /// `len` bytes from `offset`; the caller has checked that the segment has them.
     pub(crate) fn bytes(&mut self, offset: u64, len: u64) -> Result<&[u8], WalError> {
         let window_end = self.window_offset + self.window.len() as u64;

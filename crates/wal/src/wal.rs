@@ -13,7 +13,7 @@ use crate::batch::{Batch, Frame, Place};
 use crate::format::{ENTRY_HEADER_LEN, FIRST_FRAME, FRAME_HEADER_LEN, PAGE, Records, SECTOR, SegmentHeader, WalRecord};
 use crate::log_index::{LogIndex, Slot};
 use crate::recovery::{self, Recovery, Tail};
-use crate::scan::{READ_SOME_BYTES, SegmentReader};
+use crate::scan::{READ_ALL_BYTES, READ_SOME_BYTES, SegmentReader};
 use crate::segment::{Directory, Segment, Spare, SpareMaker, parse_name};
 use crate::{Recovered, Space, WalError, WalMeta, WalOptions};
 
@@ -259,9 +259,16 @@ impl Wal {
         if from < self.index.first() && from < end {
             return Err(WalError::NotHeld { index: from, first: self.index.first() });
         }
+        let read_bytes = (max_bytes as u64).clamp(READ_SOME_BYTES, READ_ALL_BYTES);
+        let mut reader: Option<SegmentReader<'_>> = None;
         while reading.next < end && !reading.full {
             let (slot, until) = self.index.locate(reading.next).expect("entries between first and last have a slot");
-            self.read_from(slot, until.min(end), &mut reading)?;
+            // One slot mostly goes on where the one before it ended: in what was read already.
+            let reader = match &mut reader {
+                Some(reader) if reader.segment().sequence == slot.sequence => reader,
+                other => other.insert(SegmentReader::new(self.segment(slot.sequence), read_bytes)),
+            };
+            reading.take_slot(reader, slot.offset, until.min(end))?;
         }
         Ok(reading.entries)
     }
@@ -498,25 +505,9 @@ impl Wal {
         self.write_batch()
     }
 
-    /// Takes the entries of one slot before `until` into `reading`.
-    fn read_from(&self, slot: Slot, until: Index, reading: &mut Reading) -> Result<(), WalError> {
+    fn segment(&self, sequence: u64) -> &Segment {
         let oldest = self.segments.front().expect("there is always a segment").sequence;
-        let segment = &self.segments[(slot.sequence - oldest) as usize];
-        let mut reader = SegmentReader::new(segment, READ_SOME_BYTES);
-        let mut offset = slot.offset;
-        while reading.next < until && !reading.full {
-            let Some(frame) = reader.frame_at(offset)? else {
-                let what = format!("entry {} was written here once", reading.next);
-                return Err(WalError::damaged(&segment.path, offset, what));
-            };
-            let payload = reader.payload(&frame.header)?;
-            for record in Records::new(payload) {
-                let record = record.map_err(|fault| WalError::damaged(&segment.path, offset, fault.what))?;
-                reading.take(record, until);
-            }
-            offset = frame.header.end();
-        }
-        Ok(())
+        &self.segments[(sequence - oldest) as usize]
     }
 }
 
@@ -530,6 +521,24 @@ struct Reading {
 }
 
 impl Reading {
+    /// Takes the entries before `until` of the slot at `offset`.
+    fn take_slot(&mut self, reader: &mut SegmentReader<'_>, mut offset: u64, until: Index) -> Result<(), WalError> {
+        let segment = reader.segment();
+        while self.next < until && !self.full {
+            let Some(frame) = reader.frame_at(offset)? else {
+                let what = format!("entry {} was written here once", self.next);
+                return Err(WalError::damaged(&segment.path, offset, what));
+            };
+            let payload = reader.payload(&frame.header)?;
+            for record in Records::new(payload) {
+                let record = record.map_err(|fault| WalError::damaged(&segment.path, offset, fault.what))?;
+                self.take(record, until);
+            }
+            offset = frame.header.end();
+        }
+        Ok(())
+    }
+
     fn take(&mut self, record: WalRecord<'_>, until: Index) {
         let WalRecord::Entry { term, index, kind, data } = record else { return };
         if index != self.next || index >= until || self.full {
