@@ -5,7 +5,7 @@ use types::{ClusterId, InitialCluster, InitialMember, MemberId};
 
 use crate::identity::{cluster_id, member_id};
 use crate::member::{Attributes, Member};
-use crate::peer_urls::{Resolve, UrlsDiffer, compare_urls};
+use crate::peer_urls::{Resolve, UrlsDiffer, compare_urls, same_texts};
 
 /// A new cluster: every one of its members computes the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,20 @@ pub fn find_own_id(
     }
     let mut unmatched: Vec<&InitialMember> = initial.members().iter().collect();
     let mut own = None;
+    let mut take = |unmatched: &mut Vec<&InitialMember>, at: usize, id: MemberId| {
+        if unmatched.swap_remove(at).name == name {
+            own = Some(id);
+        }
+    };
+    // Texts first, for all: of those left, some may have names that nobody can resolve now.
+    let mut unfound = Vec::new();
     for member in existing {
+        match unmatched.iter().position(|candidate| same_texts(&member.peer_urls, &candidate.peer_urls)) {
+            Some(found) => take(&mut unmatched, found, member.id),
+            None => unfound.push(member),
+        }
+    }
+    for member in unfound {
         let mut why = None;
         let found = unmatched.iter().position(|candidate| {
             compare_urls(&member.peer_urls, &candidate.peer_urls, resolve).map_err(|differ| why = Some(differ)).is_ok()
@@ -105,9 +118,7 @@ pub fn find_own_id(
             let why = why.expect("as many are unmatched on either side, so one was compared");
             return Err(JoinError::NoMatch { id: member.id, peer_urls: member.peer_urls.clone(), why });
         };
-        if unmatched.swap_remove(found).name == name {
-            own = Some(member.id);
-        }
+        take(&mut unmatched, found, member.id);
     }
     Ok(own.expect("every member was matched, and the caller has looked for the name"))
 }
@@ -193,6 +204,16 @@ mod tests {
         let mut names = |_: &str, port: u16| Ok(vec![SocketAddr::from(([10, 0, 0, 7], port))]);
         let by_name = initial("t", &[("a", "http://one.example:1")]);
         assert_eq!(find_own_id(&by_name, "a", &existing(&["http://10.0.0.7:1"]), &mut names), Ok(MemberId(1)));
+        // What agrees by its text is not resolved, whatever else must be.
+        let mut asked = Vec::new();
+        let mut some = |host: &str, port: u16| {
+            asked.push(host.to_owned());
+            Ok(vec![SocketAddr::from(([10, 0, 0, 7], port))])
+        };
+        let mixed = initial("t", &[("a", "http://one.example:1"), ("b", "http://down.example:1")]);
+        let there = existing(&["http://10.0.0.7:1", "http://down.example:1"]);
+        assert_eq!(find_own_id(&mixed, "a", &there, &mut some), Ok(MemberId(1)));
+        assert_eq!(asked, ["one.example"]);
     }
 
     /// As an etcd 3.5.30 says it.

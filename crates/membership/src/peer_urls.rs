@@ -29,11 +29,6 @@ pub enum UrlsDiffer {
 /// # Errors
 /// The first difference.
 pub fn compare_urls(left: &[String], right: &[String], resolve: Resolve<'_>) -> Result<(), UrlsDiffer> {
-    let sorted = |urls: &[String]| {
-        let mut urls = urls.to_vec();
-        urls.sort();
-        urls
-    };
     let (left, right) = (sorted(left), sorted(right));
     if left.len() != right.len() {
         return Err(UrlsDiffer::Count { left, right });
@@ -54,6 +49,17 @@ pub fn compare_urls(left: &[String], right: &[String], resolve: Resolve<'_>) -> 
         (Some(left), Some(right)) => Err(UrlsDiffer::Places { left: left.shown(), right: right.shown() }),
         _ => Ok(()),
     }
+}
+
+/// Whether two lists agree by their texts alone.
+pub(crate) fn same_texts(left: &[String], right: &[String]) -> bool {
+    sorted(left) == sorted(right)
+}
+
+fn sorted(urls: &[String]) -> Vec<String> {
+    let mut urls = urls.to_vec();
+    urls.sort();
+    urls
 }
 
 /// A URL, and where it leads to.
