@@ -29,4 +29,6 @@ pub use member::{Attributes, Member};
 pub use membership::{ConfState, Membership};
 pub use peer_urls::{Resolve, UrlsDiffer, compare_urls};
 pub use reconfiguration::{HEALTH_INTERVAL_SECONDS, Link, Unwise, is_in_sync};
-pub use version::{ClusterVersion, Downgrade, ParseVersionError, next_cluster_version};
+pub use version::{
+    ClusterVersion, Downgrade, ParseVersionError, ServerTooOld, check_server_version, next_cluster_version,
+};

@@ -75,6 +75,34 @@ pub fn next_cluster_version(
     (lowest > current || is_lowered).then_some(lowest)
 }
 
+/// A server is older than what its cluster has agreed on: it would not understand what the others write. Shown in etcd's
+/// words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("invalid downgrade; server version is lower than determined cluster version ({own} < {cluster})")]
+pub struct ServerTooOld {
+    pub own: ClusterVersion,
+    pub cluster: ClusterVersion,
+}
+
+/// Whether a server of `own` version may be a member of a cluster that has agreed on `cluster`: to be asked when a member
+/// starts, and whenever the cluster's version has changed.
+///
+/// # Errors
+/// If it is older, and no downgrade to just its version is under way.
+///
+/// Source: etcd-io/etcd `membership/downgrade.go` (`mustDetectDowngrade`).
+pub fn check_server_version(
+    own: ClusterVersion,
+    cluster: Option<ClusterVersion>,
+    downgrade: &Downgrade,
+) -> Result<(), ServerTooOld> {
+    let is_target = downgrade.enabled && downgrade.target_version.parse() == Ok(own);
+    match cluster.filter(|cluster| own < *cluster && !is_target) {
+        Some(cluster) => Err(ServerTooOld { own, cluster }),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +137,22 @@ mod tests {
         assert_eq!(next("3.6.0", &["3.5.30", "down"], "3.5.0"), "");
         assert_eq!(next("3.6.0", &["3.4.1"], "3.4.0"), "");
         assert_eq!(next("3.6.0", &["3.6.1"], "3.5.0"), "");
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_for_its_cluster_is_refused() {
+        let check = |own: &str, cluster: &str, downgrade: &str| {
+            let downgrade = Downgrade { enabled: !downgrade.is_empty(), target_version: downgrade.to_owned() };
+            let own = own.parse().expect("a version");
+            check_server_version(own, cluster.parse().ok(), &downgrade).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("3.5.30", "", ""), Ok(()));
+        assert_eq!(check("3.5.30", "3.5.0", ""), Ok(()));
+        assert_eq!(check("3.6.1", "3.5.0", ""), Ok(()));
+        let refused = "invalid downgrade; server version is lower than determined cluster version (3.5.0 < 3.6.0)";
+        assert_eq!(check("3.5.30", "3.6.0", ""), Err(refused.to_owned()));
+        assert_eq!(check("3.5.30", "3.6.0", "3.5.0"), Ok(()));
+        assert_eq!(check("3.5.30", "3.6.0", "3.4.0"), Err(refused.to_owned()));
     }
 
     #[test]
