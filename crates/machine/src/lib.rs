@@ -43,4 +43,5 @@ pub use machine::{Applied, Machine, MachineOptions};
 pub use members::{VoterChange, encode_conf_change, parse_conf_change};
 pub use read::NotPrimary;
 pub use reply::{Body, RangeBody, Reply};
+pub use restore::snapshot_meta;
 pub use shared::Shared;

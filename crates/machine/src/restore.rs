@@ -2,12 +2,23 @@
 
 use backend::{ReadView, Table};
 use lease::{Lessor, LessorOptions};
-use membership::{Membership, rows};
-use types::LeaseId;
+use membership::{ConfState, Membership, rows};
+use types::{LeaseId, SnapshotMeta};
 
 use crate::alarms::Alarms;
 use crate::error::MachineError;
 use crate::leases;
+
+/// What a snapshot of the committed state stands for: what raft is told of one that is sent, and what one that came is held
+/// against.
+///
+/// # Errors
+/// If the state cannot be read or holds what it should not.
+pub fn snapshot_meta(view: &ReadView) -> Result<SnapshotMeta, MachineError> {
+    let (index, term) = view.applied();
+    let ConfState { voters, learners } = membership(view)?.conf_state();
+    Ok(SnapshotMeta { index, term, voters, learners })
+}
 
 pub(crate) fn alarms(view: &ReadView) -> Result<Alarms, MachineError> {
     Ok(Alarms::restore(view.values(Table::Alarm)?).map_err(|error| view.damaged(error))?)

@@ -8,10 +8,10 @@ use api::etcdserverpb::internal_raft_request::Request;
 use api::etcdserverpb::{self as pb, AlarmType};
 use backend::{Import, Options, Table};
 use lease::LessorOptions;
-use machine::{Alarm, Applied, MachineError, MachineOptions, encode_conf_change};
+use machine::{Alarm, Applied, MachineError, MachineOptions, encode_conf_change, snapshot_meta};
 use membership::{Change, Member as Peer};
 use proptest::prelude::*;
-use types::{EntryKind, Index, LeaseId, LogEntry, MemberId, Term};
+use types::{EntryKind, Index, LeaseId, LogEntry, MemberId, SnapshotMeta, Term};
 
 use crate::harness::{Member, at, compact, delete, encode, grant, options, put, put_leased, revoke};
 use crate::model::any_request;
@@ -241,8 +241,21 @@ fn a_handed_state_replaces_leases_alarms_and_members_under_the_same_handles() {
     let raise =
         pb::AlarmRequest { action: AlarmAction::Activate.into(), member_id: 3, alarm: AlarmType::Nospace.into() };
     leader.apply(Request::Alarm(raise)).unwrap();
-    leader.entry(EntryKind::ConfChange, change(5, false));
-    hand_over(&leader, &mut follower);
+    for (id, is_learner) in [(9, true), (5, false), (3, false)] {
+        let peer_urls = vec![format!("http://10.0.0.{id}:2380")];
+        let member = Peer { id: MemberId(id), peer_urls, is_learner, ..Peer::default() };
+        leader.entry(EntryKind::ConfChange, encode_conf_change(9, &Change::Add(member)));
+    }
+    let applied = send(&leader, &follower);
+    let expected = SnapshotMeta {
+        index: applied.0,
+        term: Term(1),
+        voters: vec![MemberId(3), MemberId(5)],
+        learners: vec![MemberId(9)],
+    };
+    assert_eq!(snapshot_meta(&leader.backend.view()).unwrap(), expected);
+    assert_eq!(snapshot_meta(follower.backend.open_received().unwrap().view()).unwrap(), expected);
+    follower.machine.adopt_received(applied).unwrap();
     {
         let lessor = shared.lessor().lock();
         assert!(!lessor.is_primary());
