@@ -12,6 +12,8 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::settings::{BODY_TIMEOUT, IO_TIMEOUT};
+
 /// What a request carries: all at once, or as it is read from the state.
 pub(crate) enum RequestBody {
     Whole(Bytes),
@@ -70,6 +72,15 @@ pub(crate) async fn next_piece(body: &mut Incoming, patience: Duration) -> Resul
             }
         }
     }
+}
+
+/// A whole request body of at most `bytes_max`; whoever sends it a byte at a time does not keep his connection for ever.
+pub(crate) async fn read_request(
+    body: Incoming,
+    bytes_max: usize,
+    take: impl FnMut(usize) -> bool,
+) -> Result<Bytes, BodyError> {
+    timeout(BODY_TIMEOUT, read_all(body, bytes_max, IO_TIMEOUT, take)).await.unwrap_or(Err(BodyError::TimedOut))
 }
 
 /// A whole body of at most `bytes_max`. `take` is asked for every piece and may refuse it.

@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use types::{LeaseId, MemberId, MessageKind};
 
 use crate::answer::{self, Answer};
-use crate::body::{BodyError, drain, read_all};
+use crate::body::{self, BodyError, drain};
 use crate::codec;
 use crate::frames::{MESSAGE_BYTES_MAX, StreamKind};
 use crate::headers::{self, CLUSTER_ID, MIN_CLUSTER, PEER_URLS, RAFT_TO, SERVER_FROM, SERVER_VERSION};
 use crate::host::Host;
 use crate::port::Port;
 use crate::request::{HashKvHeader, HashKvRequest, HashKvResponse, PeerError, PeerRequest, PeerResponse};
-use crate::settings::{IO_TIMEOUT, POST_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::settings::{POST_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::snapshot_receiver::{self, ReceiveError};
 use crate::stream_writer::StreamWriter;
 use crate::version;
@@ -152,7 +152,7 @@ async fn read_post<H: Host>(mut room: Room<H>, body: Incoming) -> Result<Bytes, 
         room.bytes += bytes;
         true
     };
-    read_all(body, MESSAGE_BYTES_MAX, IO_TIMEOUT, take).await
+    body::read_request(body, MESSAGE_BYTES_MAX, take).await
 }
 
 async fn answer_snapshot<H: Host>(port: &Rc<Port<H>>, head: &Parts, body: Incoming) -> Answer {
@@ -350,7 +350,7 @@ fn named<H>(port: &Port<H>, answer: Answer) -> Answer {
 }
 
 async fn read_request(body: Incoming) -> Result<Bytes, Answer> {
-    read_all(body, REQUEST_BYTES_MAX, IO_TIMEOUT, |_| true).await.map_err(|error| match error {
+    body::read_request(body, REQUEST_BYTES_MAX, |_| true).await.map_err(|error| match error {
         BodyError::TooLong(_) => answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
         BodyError::TimedOut | BodyError::Lost(_) => answer::refusal(StatusCode::BAD_REQUEST, "error reading body"),
     })

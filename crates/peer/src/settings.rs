@@ -19,6 +19,8 @@ pub(crate) const POSTS_WAITING_MAX: usize = 64;
 pub(crate) const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
 /// Messages to one peer that wait to be written.
 pub(crate) const QUEUE_MESSAGES_MAX: usize = 4096;
+/// A body that is no snapshot, from its first byte to its last.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Members that write to us before they are known as members.
 pub(crate) const REMOTES_MAX: usize = 64;
 /// Bodies of posted messages under way, all together.

@@ -42,6 +42,8 @@ impl StreamWriter {
     pub(crate) fn attach(shared: Arc<Shared>, link: Rc<Link>, kind: StreamKind) -> StreamWriter {
         let stream = link.lane(kind).attach();
         link.target.stream_attached();
+        // Nothing is posted any more, and the other side closes them soon.
+        link.idle_connections.take();
         if link.target.activate(shared.clock.now()) {
             tracing::info!(peer = %link.id, stream = kind.name(), "peer became active");
         }

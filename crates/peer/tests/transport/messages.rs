@@ -1,9 +1,11 @@
 //! What is sent arrives, in order, whatever its size, and whoever else is gone.
 
 use bytes::Bytes;
-use types::{Index, Message, MessageKind};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use types::{Index, MemberId, Message, MessageKind};
 
-use crate::ground::{Event, Member, Setup, append, connected, entry, join, message, run, url};
+use crate::ground::{Event, Member, Setup, append, connected, entry, identity, join, message, request, run, url};
 
 #[test]
 fn messages_of_every_kind_arrive_as_they_were_sent() {
@@ -142,6 +144,36 @@ fn who_does_not_take_messages_costs_a_bounded_queue() {
     });
 }
 
+/// It takes the five real seconds after which a write is given up.
+#[test]
+fn a_peer_that_does_not_read_holds_up_no_other_and_is_given_up() {
+    run(async {
+        let (a, b) = (Member::start(1), Member::start(2));
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let stuck = MemberId(3);
+        a.outbox.set_members(&[b.peer(), (stuck, vec![url(nobody)])], Default::default());
+        b.outbox.set_members(&[a.peer()], Default::default());
+        connected(&[&a, &b]).await;
+        let mut stream = TcpStream::connect(a.address).await.unwrap();
+        let headers = format!("{}X-Raft-To: 1\r\n", identity(stuck));
+        stream.write_all(&request("GET", "/raft/stream/msgapp/3", &headers, b"")).await.unwrap();
+        while a.outbox.figures(stuck).unwrap().streams == 0 {
+            tokio::task::yield_now().await;
+        }
+        a.record.events.borrow_mut().clear();
+        let data = Bytes::from(vec![0; 1 << 20]);
+        let append = |to, n| append(a.id, to, n, vec![entry(1, n + 1, data.clone())]);
+        for n in 0..60 {
+            a.outbox.send(vec![append(stuck, n), append(b.id, n)]);
+            b.record.until_received(n as usize + 1).await;
+        }
+        assert!(a.outbox.figures(stuck).unwrap().waiting_messages > 0);
+        a.record.until_event(&Event::Unreachable(stuck)).await;
+        let figures = a.outbox.figures(stuck).unwrap();
+        assert_eq!((figures.streams, figures.waiting_messages), (0, 0), "{figures:?}");
+    });
+}
+
 #[test]
 fn a_peer_is_found_at_its_second_url() {
     run(async {
@@ -159,7 +191,7 @@ fn messages_to_nobody_vanish() {
     run(async {
         let (a, b) = (Member::start(1), Member::start(2));
         join(&[&a, &b]);
-        let to = |id| message(MessageKind::Heartbeat, a.id, types::MemberId(id));
+        let to = |id| message(MessageKind::Heartbeat, a.id, MemberId(id));
         a.outbox.send(vec![to(0), to(1), to(99)]);
         connected(&[&a, &b]).await;
         assert_eq!(*b.record.messages.borrow(), []);
