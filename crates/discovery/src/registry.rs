@@ -109,9 +109,10 @@ enum Trouble {
 impl From<Status> for Trouble {
     fn from(status: Status) -> Trouble {
         match status.code {
-            Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::Unimplemented => {
+            Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
                 Trouble::Final(RegistryError::Refused(status.message))
             }
+            // Also a token that has lapsed meanwhile: the next attempt gets another.
             _ => Trouble::Passing(status),
         }
     }
@@ -367,6 +368,14 @@ mod tests {
             let error = cluster_of("tok", &[member(1, 1, text)]).unwrap_err();
             assert!(matches!(error, RegistryError::Unreadable { .. }), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_another_attempt_may_mend_is_told_from_what_it_will_not() {
+        let is_final =
+            |code| matches!(Trouble::from(Status::new(code, "why")), Trouble::Final(RegistryError::Refused(_)));
+        assert!(is_final(Code::PermissionDenied) && is_final(Code::InvalidArgument));
+        assert!(!is_final(Code::Unavailable) && !is_final(Code::Unauthenticated));
     }
 
     #[test]
