@@ -128,9 +128,14 @@ impl World {
         }
     }
 
+    /// It may be compacted above all that was published here.
     fn install_snapshot(&mut self) {
         self.unpublished.clear();
-        self.store.log.skip_to(self.store.revision);
+        let revision = self.store.revision;
+        if self.rng.bool() {
+            self.store.compacted = self.store.compacted.max(self.rng.i64(revision.saturating_sub(15)..=revision));
+        }
+        self.store.log.reset(revision, self.store.compacted);
     }
 
     fn compact(&mut self) {
