@@ -122,6 +122,10 @@ impl Remembered {
         self.0.iter().find(|(at, _)| *at == index).map(|&(_, digest)| digest)
     }
 
+    pub(crate) fn newest(&self) -> Option<(Index, u64)> {
+        self.0.back().copied()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -74,6 +74,11 @@ impl Shared {
         self.0.digests.lock().at(index)
     }
 
+    /// The newest of them: what a follower tells its leader.
+    pub fn newest_digest(&self) -> Option<(Index, u64)> {
+        self.0.digests.lock().newest()
+    }
+
     pub(crate) fn remember_digests(&self, digests: &[(Index, Digest)]) {
         if digests.is_empty() {
             return;

@@ -215,9 +215,11 @@ fn digests_are_remembered_at_every_thousandth_index() {
     apply(&mut one, &entries[2500..]);
     assert_eq!(shared.digest_at(Index(2000)), None, "only the latest 64 are remembered");
     assert!((3..=66).all(|thousand| shared.digest_at(Index(thousand * 1000)).is_some()));
+    assert_eq!(shared.newest_digest(), shared.digest_at(Index(66_000)).map(|digest| (Index(66_000), digest)));
     // What a member has not applied itself it does not vouch for.
     hand_over(&one, &mut other);
     assert_eq!(other.machine.shared().digest_at(Index(66_000)), None);
+    assert_eq!(other.machine.shared().newest_digest(), None);
     let more = puts(67_000);
     apply(&mut other, &more[66_500..]);
     apply(&mut one, &more[66_500..]);
