@@ -203,6 +203,9 @@ pub struct History {
     /// What some revisions did, as told by watchers of everything ([`crate::learn`]). Every revision that was not
     /// answered to its writer has to be here.
     pub log: BTreeMap<i64, Vec<Change>>,
+    /// When somebody saw a revision for the first time: a watcher, or whoever looks at the store itself. Whoever asked for it
+    /// later cannot have made it.
+    pub seen: BTreeMap<i64, u64>,
     /// The revision of the store before the first operation: 1 for a new one.
     pub start: i64,
 }
@@ -210,6 +213,6 @@ pub struct History {
 impl History {
     /// Of a new store.
     pub fn new() -> History {
-        History { operations: Vec::new(), log: BTreeMap::new(), start: 1 }
+        History { operations: Vec::new(), log: BTreeMap::new(), seen: BTreeMap::new(), start: 1 }
     }
 }

@@ -183,6 +183,7 @@ impl<'a> Judge<'a> {
         let Some(first) = logged.first() else {
             return self.gaps.push(Gap { revision, candidates: vec![], lease: None });
         };
+        let seen = self.history.seen.get(&revision);
         let is_candidate = |operation: &Operation| {
             let is_revocation = matches!(operation.request, Request::Revoke(_));
             // One that was answered may have found its keys deleted already, in the very same revision.
@@ -190,6 +191,7 @@ impl<'a> Judge<'a> {
             (operation.outcome == Outcome::Unknown || is_answered_so)
                 && (is_revocation || may_change(&operation.request, first))
                 && self.floors.before(operation.invoked).revision < revision
+                && seen.is_none_or(|seen| operation.invoked <= *seen)
                 && evaluate(&state, &operation.request).1 == logged
         };
         let operations = self.history.operations.iter().enumerate();
@@ -279,6 +281,12 @@ impl<'a> Judge<'a> {
             let Some(given) = answer(operation) else { continue };
             let floor = self.floors.before(operation.invoked);
             let writes = self.writers.get(&given.revision) == Some(&at);
+            if let Some(seen) =
+                self.history.seen.get(&given.revision).filter(|seen| writes && **seen < operation.invoked)
+            {
+                let what = format!("its revision {} had been seen at {seen}, before it began", given.revision);
+                return Err(Violation::new(Rule::FromTheFuture, [at], what));
+            }
             let fits = given.revision > floor.revision || (given.revision == floor.revision && !writes);
             if fits || (is_local(&operation.request) && !writes) {
                 continue;

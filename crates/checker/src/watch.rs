@@ -120,6 +120,8 @@ pub fn learn(history: &mut History, session: &WatchSession) -> Result<(), Violat
         }
     }
     for (at, revision, changes) in learned {
+        let seen = session.responses[at].at;
+        history.seen.entry(revision).and_modify(|first| *first = seen.min(*first)).or_insert(seen);
         let known = history.log.entry(revision).or_insert_with(|| changes.clone());
         if *known != changes {
             let what = format!("revision {revision} did {known:?} for one watch and {changes:?} for another");

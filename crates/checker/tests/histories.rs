@@ -314,6 +314,26 @@ fn a_guess_at_who_ended_a_lease_is_held_against_nobody() {
     assert_eq!(script.rule(&[(3, deletion("a"))]), Ok(()), "it was deleted, and the lease lived on");
 }
 
+#[test]
+fn what_was_seen_before_it_was_asked_for_is_somebody_elses_work() {
+    let mut script = Script::default();
+    script.put("a", "1", 2);
+    script.add(Request::Delete { keys: KeyRange::all(), previous: false }, Outcome::Unknown);
+    let mut history = History::new();
+    history.operations = script.0;
+    history.log.insert(3, vec![deletion("a")]);
+    history.seen.insert(3, 12);
+    assert!(ordered(&history).is_ok());
+    history.seen.insert(3, 9);
+    assert_eq!(ordered(&history).unwrap_err().rule, Rule::EffectUnexplained);
+    history.log.clear();
+    history.seen = [(2, 5)].into();
+    assert!(ordered(&history).is_ok());
+    history.operations[0].invoked = 6;
+    history.operations[0].returned = 9;
+    assert_eq!(ordered(&history).unwrap_err().rule, Rule::FromTheFuture);
+}
+
 /// The known example in which every pair looks good and the whole does not.
 #[test]
 fn the_search_finds_what_no_order_explains() {
