@@ -338,24 +338,6 @@ impl Settings {
         }
         Ok(())
     }
-
-    /// What this version cannot do yet: clusters of several members are on their way.
-    ///
-    /// # Errors
-    /// If `cluster`, the initial one of a member without data, is more than this member, or not to be founded.
-    pub fn require_alone(&self, cluster: &InitialCluster) -> Result<(), Problem> {
-        let refuse = |what: &str, hint: &str| Err(Problem::new(format!("{what} is refused")).hint(hint));
-        if cluster.members().len() > 1 {
-            let what = format!("--initial-cluster of {} members ({cluster})", cluster.members().len());
-            return refuse(&what, "clusters of several members come later; leave it out");
-        }
-        if self.initial_cluster_state == InitialClusterState::Existing {
-            let hint = "there is no data, and joining others comes later: write new to found a cluster, or set \
-                        --data-dir to where the data is";
-            return refuse("--initial-cluster-state=existing", hint);
-        }
-        Ok(())
-    }
 }
 
 /// The advertised URLs; where they were left at their default and the listener is on all addresses, that of the

@@ -297,6 +297,8 @@ impl Host for Follower {
 
     fn unreachable(&self, _peer: MemberId) {}
 
+    fn gone(&self, _: MemberId) {}
+
     fn snapshot_sent(&self, _peer: MemberId, _accepted: bool) {}
 
     fn removed(&self) {

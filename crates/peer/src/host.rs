@@ -16,6 +16,9 @@ pub trait Host: 'static {
     /// Messages to this peer were lost.
     fn unreachable(&self, peer: MemberId);
 
+    /// A stream from this peer broke off, and it could not be dialled again: it looks as if it has ended.
+    fn gone(&self, peer: MemberId);
+
     /// A snapshot reached the peer and was accepted, or not.
     fn snapshot_sent(&self, peer: MemberId, accepted: bool);
 

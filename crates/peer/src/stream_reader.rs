@@ -55,6 +55,8 @@ enum StreamError {
 pub(crate) async fn read<H: Host>(port: Rc<Port<H>>, link: Rc<Link>, kind: StreamKind) {
     // The first failure of a row is for people, those of every tenth of a second after it are not.
     let mut is_told = false;
+    // Whether there was a stream since the peer was last said to be gone.
+    let mut was_up = false;
     loop {
         let dialled_at = Instant::now();
         let url = link.rotation.borrow().current().map(str::to_owned);
@@ -72,7 +74,13 @@ pub(crate) async fn read<H: Host>(port: Rc<Port<H>>, link: Rc<Link>, kind: Strea
             } else {
                 tracing::warn!(peer = %link.id, stream = kind.name(), error = error_shown, "stream failed");
             }
+            was_up |= matches!(error, StreamError::Lost(_) | StreamError::Ended);
             is_told = true;
+            // A stream that breaks may be one connection's fault; a peer that cannot be reached right after has ended.
+            if was_up && matches!(error, StreamError::Client(ClientError::Unreachable { .. })) {
+                was_up = false;
+                port.host.gone(link.id);
+            }
             if matches!(error, StreamError::Removed) {
                 port.host.removed();
             }

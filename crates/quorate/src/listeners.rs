@@ -1,4 +1,4 @@
-//! The sockets that clients connect to.
+//! The sockets that clients and other members connect to.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,6 +15,8 @@ const BACKLOG: i32 = 4096;
 pub(crate) struct Listeners {
     pub(crate) tcp: Vec<std::net::TcpListener>,
     pub(crate) unix: Vec<(UnixListener, SocketFile)>,
+    /// For other members.
+    pub(crate) peers: Vec<std::net::TcpListener>,
 }
 
 /// The file of a listener that is ours; removed when this is dropped.
@@ -23,39 +25,50 @@ pub(crate) struct SocketFile(PathBuf);
 /// A listener cannot be had; worded as etcd words it, with the flag in front.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    #[error("--listen-client-urls: listen tcp {address}: bind: {}", config::reason(why))]
-    Tcp { address: String, why: io::Error },
-    #[error("--listen-client-urls: listen unix {}: bind: {}", path.display(), config::reason(why))]
+    #[error("{flag}: listen tcp {address}: bind: {}", config::reason(why))]
+    Tcp { flag: &'static str, address: String, why: io::Error },
+    #[error("{CLIENTS}: listen unix {}: bind: {}", path.display(), config::reason(why))]
     Unix { path: PathBuf, why: io::Error },
-    #[error("--listen-client-urls: lookup {host}: {why}")]
-    Lookup { host: String, why: io::Error },
+    #[error("{flag}: lookup {host}: {why}")]
+    Lookup { flag: &'static str, host: String, why: io::Error },
+    #[error("{PEERS}: {url}: members cannot reach each other by unix sockets yet; use http://")]
+    PeerUnix { url: String },
 }
 
 impl Listeners {
-    /// Binds every client URL.
+    /// Binds every URL: first those for members, as etcd does.
     ///
     /// # Errors
     /// The first that cannot be bound; the others are closed again.
     pub(crate) fn bind(settings: &Settings) -> Result<Listeners, BindError> {
-        let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new() };
+        let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new(), peers: Vec::new() };
+        for url in &settings.listen_peer_urls {
+            if url.socket_path().is_some() {
+                return Err(BindError::PeerUnix { url: url.to_string() });
+            }
+            listeners.peers.push(bind_tcp(PEERS, url, settings)?);
+        }
         for url in &settings.listen_client_urls {
             match url.socket_path() {
                 Some(path) => listeners.unix.push(bind_unix(path)?),
-                None => listeners.tcp.push(bind_tcp(url, settings)?),
+                None => listeners.tcp.push(bind_tcp(CLIENTS, url, settings)?),
             }
         }
         Ok(listeners)
     }
 }
 
-fn bind_tcp(url: &Url, settings: &Settings) -> Result<std::net::TcpListener, BindError> {
+const CLIENTS: &str = "--listen-client-urls";
+const PEERS: &str = "--listen-peer-urls";
+
+fn bind_tcp(flag: &'static str, url: &Url, settings: &Settings) -> Result<std::net::TcpListener, BindError> {
     let (host, port) = (url.host().unwrap_or_default(), url.port().unwrap_or_default());
-    let lookup = |why| BindError::Lookup { host: host.to_owned(), why };
+    let lookup = |why| BindError::Lookup { flag, host: host.to_owned(), why };
     let mut found = (host, port).to_socket_addrs().map_err(lookup)?.collect::<Vec<_>>();
     // A name for both families is bound where most clients look first.
     found.sort_by_key(SocketAddr::is_ipv6);
     let address = *found.first().ok_or_else(|| lookup(io::ErrorKind::NotFound.into()))?;
-    let failed = |why| BindError::Tcp { address: address.to_string(), why };
+    let failed = |why| BindError::Tcp { flag, address: address.to_string(), why };
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Without this a restart would have to wait until the connections of the last run are forgotten.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use config::{Loaded, Outcome, Surroundings};
 use env::{Clock, RealDisk, SystemClock, SystemRng};
-use server::{COMPATIBLE_VERSION, Member, StartError, World};
+use server::{Bootstrap, COMPATIBLE_VERSION, Member, StartError, World};
 
 use crate::listeners::Listeners;
 use crate::outside::Network;
@@ -72,10 +72,14 @@ fn run(loaded: &Loaded, surroundings: &Surroundings<'_>, clock: &Arc<SystemClock
     let ending = start_and_serve(settings, clock);
     match &ending {
         Ok(Ending::Signal(signal)) => tracing::info!(signal, "stopped"),
+        Ok(Ending::Removed) => tracing::info!("stopped: the member was removed from the cluster"),
         Ok(Ending::Failed(reason)) => tracing::error!(reason, "stopped after a failure"),
         Err(failure) => failure.log(),
     }
     logging.flush();
+    if let Ok(Ending::Removed) = ending {
+        return ExitCode::SUCCESS;
+    }
     if let Ok(Ending::Signal(signal)) = ending {
         // Whoever waits for the process learns that it was the signal that ended it.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -97,20 +101,28 @@ fn banner(settings: &config::Settings) {
 
 fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Result<Ending, StartFailure> {
     let mut member_settings = settings::member(settings);
-    if !server::holds_data(&member_settings, &RealDisk)? {
-        // Only a member without data founds a cluster; one that has data ignores these flags.
+    // One that has data ignores the flags of a first start, but for the case that it did not get far enough.
+    let begin = if server::holds_data(&member_settings, &RealDisk)? {
+        member_settings.initial_cluster = settings.initial_cluster().unwrap_or_default();
+        Bootstrap::Restart
+    } else {
         let mut network = Network::new().map_err(StartError::Thread)?;
         let initial = founding::initial_cluster(settings, &mut network)?;
-        settings.require_alone(&initial).map_err(StartFailure::Settings)?;
-        founding::decide(settings, &initial, &mut network)?;
+        let begin = founding::decide(settings, &initial, &mut network)?;
         member_settings.cluster_token.clone_from(&initial.token);
         member_settings.initial_cluster = initial;
-    }
+        begin
+    };
     let connections_max = descriptors::connections_max()?;
-    let listeners = Listeners::bind(settings)?;
+    let mut listeners = Listeners::bind(settings)?;
     settings::note_open_directory(&settings.data_dir);
-    let world = World { disk: Arc::new(RealDisk), clock: clock.clone(), rng: Box::new(SystemRng::default()) };
-    let member = Member::start(member_settings, world)?;
+    let world = World {
+        disk: Arc::new(RealDisk),
+        clock: clock.clone(),
+        rng: Box::new(SystemRng::default()),
+        peer_listeners: std::mem::take(&mut listeners.peers),
+    };
+    let member = Member::start(member_settings, &begin, world)?;
     if let Err(error) = member.wait_ready() {
         // The error says already why it stopped.
         let _ = member.stop();

@@ -1,5 +1,6 @@
 //! The network, as far as a member without data needs it: names, and the members that are there already.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,6 +13,11 @@ use types::{InitialCluster, MemberId};
 /// Name service may learn of a member only after it was started, as in Kubernetes.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
 const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long one member may take to say its version.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a member says while its cluster has no version.
+const UNDECIDED: &str = "not_decided";
 
 /// Asks from the thread that starts the member.
 pub(crate) struct Network {
@@ -61,6 +67,12 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
+impl Network {
+    fn ask<T>(&self, answer: impl Future<Output = Result<T, peer::client::ClientError>>) -> Result<T, String> {
+        self.runtime.block_on(answer).map_err(|error| error.to_string())
+    }
+}
+
 impl Outside for Network {
     fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         self.runtime.block_on(async {
@@ -81,15 +93,20 @@ impl Outside for Network {
         })
     }
 
-    fn members(&mut self, url: &str, _: Duration) -> Result<RemoteCluster, String> {
-        Err(format!("{url} is not asked yet: clusters of several members come later"))
+    fn members(&mut self, url: &str, timeout: Duration) -> Result<RemoteCluster, String> {
+        let (cluster, members) = self.ask(peer::client::get_members(url, timeout))?;
+        Ok(RemoteCluster { cluster, members })
     }
 
     fn cluster_version(&mut self, url: &str) -> Result<Option<ClusterVersion>, String> {
-        Err(format!("{url} is not asked yet: clusters of several members come later"))
+        let versions = self.ask(peer::client::get_version(url, ASK_TIMEOUT))?;
+        if versions.cluster == UNDECIDED {
+            return Ok(None);
+        }
+        versions.cluster.parse().map(Some).map_err(|error| format!("{}: {error}", versions.cluster))
     }
 
     fn downgrade_enabled(&mut self, url: &str) -> Result<bool, String> {
-        Err(format!("{url} is not asked yet: clusters of several members come later"))
+        self.ask(peer::client::downgrade_enabled(url, ASK_TIMEOUT))
     }
 }

@@ -20,6 +20,8 @@ use crate::listeners::Listeners;
 /// Why the member ended.
 pub(crate) enum Ending {
     Signal(i32),
+    /// The member was removed from the cluster: there is nothing to serve any more.
+    Removed,
     Failed(String),
 }
 
@@ -63,10 +65,12 @@ pub(crate) fn serve(
     let ended = accept_until_end(&member, listeners, &acceptor).map_err(StartError::Thread);
     // Workers end when no connections can come any more.
     drop(acceptor);
+    let is_removed = member.is_removed();
     let stopped = member.stop();
     join(threads);
     match (ended?, stopped) {
         (_, Err(reason)) => Ok(Ending::Failed(reason)),
+        (None, Ok(())) if is_removed => Ok(Ending::Removed),
         (Some(signal), Ok(())) => Ok(Ending::Signal(signal)),
         (None, Ok(())) => Ok(Ending::Failed("the member stopped without saying why".into())),
     }

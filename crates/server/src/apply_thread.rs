@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::etcdserverpb::alarm_request::AlarmAction;
+use api::etcdserverpb::internal_raft_request::Request;
+use api::etcdserverpb::{AlarmRequest, AlarmType};
 use backend::Backend;
+use bytes::Bytes;
 use consensus::VoterChange;
 use env::Clock;
 use machine::{Applied, Machine, MachineError};
@@ -11,13 +15,16 @@ use types::{Index, LogEntry, MemberId, SnapshotMeta};
 use watch::EventLog;
 
 use crate::backend_thread::CommitBell;
+use crate::divergence::{self, Divergence};
 use crate::error::Error;
 use crate::fate::Fate;
 use crate::housekeeping::Chores;
 use crate::inbox::Inbox;
 use crate::mailbox::{Address, Outgoing};
+use crate::request_id::{RequestIds, encode};
 use crate::shared::Board;
-use crate::stepper::{Answer, ReadsAwaitingApply, Stepper, ToConsensus, Waiters};
+use crate::snapshots::Arrivals;
+use crate::stepper::{Answer, Proposal, ReadsAwaitingApply, Stepper, ToConsensus, Waiters};
 
 pub(crate) enum ToApply {
     Entries(Vec<LogEntry>),
@@ -28,13 +35,30 @@ pub(crate) enum ToApply {
     },
     /// The received state of a snapshot takes the place of this member's own.
     Restore(SnapshotMeta),
+    /// What a follower says of its state.
+    Report {
+        from: MemberId,
+        report: Bytes,
+    },
     /// This member has become the leader, or is no longer.
     Leading(bool),
     Stop,
 }
 
+/// The machine remembers a digest of every so many entries.
+const DIGEST_EVERY: u64 = 1000;
+/// How long a member that was removed goes on; etcd's.
+const LEAVE_DELAY: Duration = Duration::from_secs(1);
+
 pub(crate) struct ApplyThread {
     pub(crate) member_id: MemberId,
+    pub(crate) outbox: peer::Outbox,
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) ids: Arc<RequestIds>,
+    /// What is known of the members' digests, while this one leads.
+    pub(crate) divergence: Option<Divergence>,
+    /// Up to here this member has said its digests.
+    pub(crate) reported: Index,
     pub(crate) machine: Machine,
     pub(crate) backend: Backend,
     pub(crate) inbox: Arc<Inbox<ToApply>>,
@@ -70,9 +94,11 @@ impl ApplyThread {
                 match item {
                     ToApply::Entries(entries) => self.apply(&entries, &mut applied, &mut outgoing)?,
                     ToApply::Reads { index, addresses } => reads.add(index, addresses),
-                    ToApply::Restore(snapshot) => {
-                        self.fate.fail(format!("cannot install a snapshot at {} yet", snapshot.index));
-                        return Ok(());
+                    ToApply::Restore(snapshot) => self.restore(&snapshot)?,
+                    ToApply::Report { from, report } => {
+                        if let Some((index, digest)) = divergence::parse_report(&report) {
+                            self.note_digest(from, index, digest);
+                        }
                     }
                     ToApply::Leading(leading) => self.lead(leading),
                     ToApply::Stop => return Ok(()),
@@ -98,6 +124,7 @@ impl ApplyThread {
         }
         if let Some(last) = entries.last() {
             self.board.set_applied(last.index);
+            self.report_digest(last.index);
         }
         self.bell.ring(&self.backend, &self.fate);
         // Events go out before the write is acknowledged.
@@ -123,13 +150,77 @@ impl ApplyThread {
         Ok(())
     }
 
-    /// Requests ask for it all the time, so it is not looked up each time.
+    /// Says what this member's digest is, once there is a new one.
+    fn report_digest(&mut self, applied: Index) {
+        let index = Index(applied.0 / DIGEST_EVERY * DIGEST_EVERY);
+        if index <= self.reported {
+            return;
+        }
+        self.reported = index;
+        if let Some(digest) = self.machine.shared().digest_at(index) {
+            self.consensus.send(ToConsensus::Report(divergence::report(index, digest)));
+            self.note_digest(self.member_id, index, digest);
+        }
+    }
+
+    fn note_digest(&mut self, member: MemberId, index: Index, digest: u64) {
+        let Some(divergence) = &mut self.divergence else { return };
+        let voters = self.machine.shared().membership().conf_state().voters;
+        for corrupt in divergence.note(member, index, digest, &voters) {
+            tracing::error!(member = %corrupt, %index, "members hold different states; raising the alarm");
+            let alarm = AlarmRequest {
+                action: AlarmAction::Activate.into(),
+                member_id: corrupt.0,
+                alarm: AlarmType::Corrupt.into(),
+            };
+            let id = self.ids.next();
+            let data = encode(id, Request::Alarm(alarm));
+            self.consensus.send(ToConsensus::Propose(Proposal { id, data, reply_to: None }));
+        }
+    }
+
+    /// The received state takes the place of this member's. Its log begins anew already.
+    fn restore(&mut self, snapshot: &SnapshotMeta) -> Result<(), MachineError> {
+        self.machine.adopt_received((snapshot.index, snapshot.term))?;
+        self.reported = snapshot.index;
+        let view = self.machine.shared().view();
+        let (revision, compacted) = (view.revision(), view.compacted());
+        tracing::info!(index = snapshot.index.0, revision, "installed a snapshot");
+        self.board.set_applied(snapshot.index);
+        self.events.reset(revision, compacted);
+        self.note_membership();
+        self.chores.compaction_is_due();
+        self.arrivals.done();
+        Ok(())
+    }
+
+    /// Tells who belongs to the cluster now: the transport, whoever asks requests all the time, and this member itself.
     pub(crate) fn note_membership(&self) {
         let membership = self.machine.shared().membership();
         self.board.set_is_learner(membership.member(self.member_id).is_some_and(|me| me.is_learner));
+        let members = membership.members().map(|member| (member.id, member.peer_urls.clone())).collect::<Vec<_>>();
+        self.outbox.set_members(&members, membership.removed().collect());
+        if membership.is_removed(self.member_id) {
+            self.leave();
+        }
     }
 
-    fn lead(&self, leading: bool) {
+    /// This member was removed. The others are told what it has committed before it stops.
+    fn leave(&self) {
+        let fate = self.fate.clone();
+        let leave = move || {
+            if !fate.wait_stopped(LEAVE_DELAY) {
+                fate.remove();
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("leave".into()).spawn(leave) {
+            self.fate.fail(format!("cannot start a thread: {error}"));
+        }
+    }
+
+    fn lead(&mut self, leading: bool) {
+        // What another leader knew, this one does not.
+        self.divergence = leading.then(Divergence::default);
         let mut lessor = self.machine.shared().lessor().lock();
         if leading {
             lessor.promote(self.clock.now(), self.election_timeout);

@@ -10,6 +10,7 @@ use types::Index;
 use crate::fate::Fate;
 use crate::inbox::Inbox;
 use crate::shared::Board;
+use crate::stepper::Stepper;
 use crate::wal_thread::ToWal;
 
 /// A commit writes some hundred kilobytes of its own, whatever it carries: with less than this waiting, it is put off ...
@@ -98,6 +99,7 @@ pub(crate) struct BackendThread {
     pub(crate) backend: Backend,
     pub(crate) bell: Arc<CommitBell>,
     pub(crate) wal: Arc<Inbox<ToWal>>,
+    pub(crate) consensus: Arc<Stepper>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
     pub(crate) interval: Duration,
@@ -165,9 +167,14 @@ impl BackendThread {
     }
 
     /// Lets the log go of what the file holds up to `applied`, but for some entries that a member which falls behind can
-    /// catch up by. On a full disk nothing is kept for that: such a member gets a snapshot.
+    /// catch up by, and for those that one which is in touch still needs: or a snapshot would be old before it is
+    /// installed. On a full disk nothing is kept for that: such a member gets another snapshot.
     fn release_log(&self, applied: Index) {
-        let kept = if self.board.disk_is_full() { 0 } else { self.catchup_entries };
-        self.wal.send(ToWal::Release(Index(applied.0.saturating_sub(kept) + 1)));
+        let full = self.board.disk_is_full();
+        let kept = if full { 0 } else { self.catchup_entries };
+        let before = Index(applied.0.saturating_sub(kept) + 1);
+        let in_touch = self.consensus.progress().into_iter().filter(|progress| progress.is_active);
+        let needed = in_touch.map(|progress| progress.needs).min().filter(|_| !full);
+        self.wal.send(ToWal::Release { before, needed: needed.unwrap_or(before).min(before) });
     }
 }

@@ -13,12 +13,11 @@ use consensus::{ConsensusError, Driver, DriverConfig, Restored};
 use env::{Disk, Rng};
 use lease::LessorOptions;
 use machine::{Machine, MachineError, MachineOptions};
-use membership::{Change, Member, cluster_id, member_id};
 use mvcc::StoreOptions;
-use types::{EntryKind, HardState, Index, LogEntry, MemberId, Term};
+use types::{ClusterId, HardState, Index, LogEntry, MemberId, Term};
 use wal::{Wal, WalError, WalMeta, WalOptions};
 
-use crate::bootstrap::{NotAMember, standalone};
+use crate::bootstrap::{Bootstrap, NotAMember, standalone};
 use crate::layout::{Layout, Place};
 use crate::settings::Settings;
 use crate::shared::{COMPATIBLE_VERSION, Identity};
@@ -94,59 +93,107 @@ pub fn holds_data(settings: &Settings, disk: &dyn Disk) -> Result<bool, StartErr
     Ok(Wal::exists(disk, &layout.wal)? || Backend::exists(disk, &layout.state)?)
 }
 
-/// Opens, or makes, the member that `settings` describe. The caller holds the directory's lock.
+/// Opens, or makes, the member that `settings` describe. Where there is no data, `begin` says what to make; otherwise it
+/// does not count. The caller holds the directory's lock.
 ///
 /// # Errors
 /// [`StartError`]; each says what to do.
-pub fn boot(disk: &Arc<dyn Disk>, layout: &Layout, settings: &Settings, rng: Box<dyn Rng>) -> Result<Core, StartError> {
-    let open_state = || Backend::open(disk.clone(), &layout.state, backend::Options::default());
-    // One that is missing is made only once the log is known to hold everything.
-    let found = Backend::exists(disk.as_ref(), &layout.state)?.then(open_state).transpose()?;
-    let applied = found.as_ref().map(Backend::applied).unwrap_or_default();
+pub fn boot(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    settings: &Settings,
+    begin: &Bootstrap,
+    rng: Box<dyn Rng>,
+) -> Result<Core, StartError> {
     let wal_options = WalOptions { segment_size_bytes: settings.wal_segment_size_bytes };
+    // One that is missing is made only once the log is known to hold everything.
+    let mut state = open_state_if_there(disk, layout)?;
+    let mut applied = state.as_ref().map(Backend::applied).unwrap_or_default();
     if !Wal::exists(disk.as_ref(), &layout.wal)? {
         if applied.0 > Index(0) {
             let (log, state) = (layout.wal.clone(), layout.state.clone());
             return Err(StartError::LogMissing { log, state, applied: applied.0 });
         }
-        let meta = new_cluster_ids(settings);
+        let Some(meta) = first_ids(settings, begin) else {
+            let (log, state) = (layout.wal.clone(), layout.state.clone());
+            return Err(StartError::LogMissing { log, state, applied: applied.0 });
+        };
         drop(Wal::create(disk.clone(), &layout.wal, meta, wal_options)?);
     }
-    let needed = applied.0.next();
-    let (mut wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal_options, applied.0, needed)?;
+    let (mut wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal_options, applied.0, applied.0.next())?;
     if let Some(tail) = &recovered.torn_tail {
         tracing::warn!(?tail, "cut off an unfinished write at the end of the log; nothing in it was acknowledged");
     }
+    if settle_received(disk, layout, &recovered, applied.0)? {
+        drop(state);
+        state = open_state_if_there(disk, layout)?;
+        applied = state.as_ref().map(Backend::applied).unwrap_or_default();
+    }
+    let needed = applied.0.next();
     if recovered.first > needed {
         let (log, state) = (layout.wal.clone(), layout.state.clone());
         return Err(StartError::Gap { log, state, first: recovered.first, needed });
     }
-    let backend = found.map_or_else(open_state, Ok)?;
+    let backend = state.map_or_else(|| open_state(disk, layout), Ok)?;
     let WalMeta { cluster, member } = recovered.meta;
     let machine = Machine::restore(backend.clone(), machine_options(settings))?;
     require_same_member(layout, &wal, member, &machine, applied)?;
     let (mut hard_state, mut entries) = (recovered.hard_state, recovered.entries);
-    if applied.0 == Index(0) && entries.is_empty() {
-        (hard_state, entries) = first_entries(settings, member);
-        wal.append(&entries, Some(hard_state))?;
-        wal.sync()?;
-    }
-    if settings.force_new_cluster {
+    entries.retain(|entry| entry.index > applied.0);
+    let is_blank = recovered.last == Index(0) && applied.0 == Index(0) && hard_state == HardState::default();
+    let added = if is_blank {
+        first_entries(settings, begin, recovered.meta)
+    } else if settings.force_new_cluster {
         let membership = machine.shared().membership();
-        let (committed, added) = standalone(member, &membership, applied, hard_state, &entries, settings.learners_max)?;
-        drop(membership);
-        tracing::warn!(%member, changes = added.len(), commit = %committed.commit, "forcing a new cluster of one");
-        wal.append(&added, Some(committed))?;
+        let (learners_max, tail) = (settings.learners_max, &entries);
+        Some(standalone(member, &membership, applied, hard_state, tail, learners_max)?)
+    } else {
+        None
+    };
+    if let Some((hard_state_now, added)) = added {
+        wal.append(&added, Some(hard_state_now))?;
         wal.sync()?;
-        hard_state = committed;
+        hard_state = hard_state_now;
         entries.extend(added);
     }
     let (voters, learners) = voters_and_learners(&machine);
-    let terms = vec![applied];
+    let terms = terms_until(applied, &recovered.terms);
     let restored = Restored { hard_state, voters, learners, applied, terms, before_first: applied.0, entries };
     let driver = Driver::new(driver_config(settings, member), restored, rng)?;
     let identity = Identity { cluster_id: cluster, member_id: member, version: COMPATIBLE_VERSION };
     Ok(Core { identity, driver, wal, machine, backend })
+}
+
+fn open_state(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Backend, StartError> {
+    Ok(Backend::open(disk.clone(), &layout.state, backend::Options::default())?)
+}
+
+fn open_state_if_there(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Option<Backend>, StartError> {
+    Backend::exists(disk.as_ref(), &layout.state)?.then(|| open_state(disk, layout)).transpose()
+}
+
+/// A snapshot that was received takes the state's place if the log was begun anew after it, which is the moment from which
+/// it counts; otherwise it is of no use any more. Returns whether it did.
+fn settle_received(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    recovered: &wal::Recovered,
+    applied: Index,
+) -> Result<bool, StartError> {
+    let Some((received, _)) = Backend::received(disk.as_ref(), &layout.state)? else { return Ok(false) };
+    if received > applied && recovered.first == received.next() {
+        Backend::adopt_at_boot(disk.as_ref(), &layout.state)?;
+        tracing::info!(index = received.0, "installed the snapshot that was received before the last stop");
+        return Ok(true);
+    }
+    Backend::discard_received(disk.as_ref(), &layout.state)?;
+    Ok(false)
+}
+
+/// Where terms begin in the log up to what is applied: what followers may still be sent from there.
+fn terms_until(applied: (Index, Term), terms: &[(Index, Term)]) -> Vec<(Index, Term)> {
+    let known = terms.iter().copied().filter(|(from, _)| *from <= applied.0).collect::<Vec<_>>();
+    if known.is_empty() { vec![applied] } else { known }
 }
 
 /// Checks that the log is that of the member whose state it is to continue.
@@ -178,18 +225,35 @@ fn require_same_member(
     }
 }
 
-fn new_cluster_ids(settings: &Settings) -> WalMeta {
-    let member = member_id(&settings.peer_urls, &settings.cluster_token, None);
-    WalMeta { cluster: cluster_id([member]), member }
+/// Whose log a new one is.
+fn first_ids(settings: &Settings, begin: &Bootstrap) -> Option<WalMeta> {
+    match begin {
+        Bootstrap::NewCluster { cluster, member, .. } | Bootstrap::Join { cluster, member, .. } => {
+            Some(WalMeta { cluster: *cluster, member: *member })
+        }
+        Bootstrap::Restart => founded(settings).map(|(cluster, member, ..)| WalMeta { cluster, member }),
+    }
 }
 
-/// The log of a new cluster begins with its members, as if an earlier term had agreed on them.
-fn first_entries(settings: &Settings, id: MemberId) -> (HardState, Vec<LogEntry>) {
-    let member = Member { id, peer_urls: settings.peer_urls.clone(), ..Member::default() };
-    let (term, index) = (Term(1), Index(1));
-    let data = machine::encode_conf_change(0, &Change::Add(member));
-    let entry = LogEntry { term, index, kind: EntryKind::ConfChange, data };
-    (HardState { term, vote: MemberId(0), commit: index }, vec![entry])
+/// What the log of a new cluster begins with. One that joins begins with nothing, and so does the log of a member that
+/// did not get further than to make it before it was killed: if it was to found a cluster, it does so now.
+fn first_entries(settings: &Settings, begin: &Bootstrap, meta: WalMeta) -> Option<(HardState, Vec<LogEntry>)> {
+    match begin {
+        Bootstrap::NewCluster { hard_state, entries, .. } => Some((*hard_state, entries.clone())),
+        Bootstrap::Join { .. } => None,
+        Bootstrap::Restart => founded(settings)
+            .filter(|(cluster, member, ..)| (*cluster, *member) == (meta.cluster, meta.member))
+            .map(|(_, _, hard_state, entries)| (hard_state, entries)),
+    }
+}
+
+fn founded(settings: &Settings) -> Option<(ClusterId, MemberId, HardState, Vec<LogEntry>)> {
+    match Bootstrap::founding(&settings.initial_cluster, &settings.name) {
+        Some(Bootstrap::NewCluster { cluster, member, hard_state, entries, .. }) => {
+            Some((cluster, member, hard_state, entries))
+        }
+        _ => None,
+    }
 }
 
 fn machine_options(settings: &Settings) -> MachineOptions {
@@ -203,8 +267,8 @@ fn machine_options(settings: &Settings) -> MachineOptions {
             restore_threads: settings.restore_threads,
         },
         lessor: LessorOptions { ttl_min, checkpoint_interval },
-        persist_checkpoints: settings.lease_checkpoints_persist,
         learners_max: settings.learners_max,
+        persist_checkpoints: settings.lease_checkpoints_persist,
     }
 }
 

@@ -132,6 +132,15 @@ impl Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// How the member `name` founds `initial`, without asking anybody; `None` if it is not in it.
+    pub fn founding(initial: &InitialCluster, name: &str) -> Option<Bootstrap> {
+        let NewCluster { cluster, members } = NewCluster::new(initial);
+        let member = members.iter().find(|member| member.attributes.name == name)?.id;
+        Some(new_cluster(cluster, member, members))
+    }
+}
+
 fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, BootstrapError> {
     let NewCluster { cluster, members } = NewCluster::new(told.initial);
     let own = members.iter().find(|member| member.attributes.name == told.name).expect("the name was looked for");
@@ -146,6 +155,10 @@ fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootst
             return Err(BootstrapError::AlreadyBootstrapped(member));
         }
     }
+    Ok(new_cluster(cluster, member, members))
+}
+
+fn new_cluster(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Bootstrap {
     let term = Term(1);
     // Without names: founders may know each other by different ones, and must write the same log. Each tells its own.
     let entry = |(index, member): (u64, &Member)| {
@@ -155,7 +168,7 @@ fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootst
     };
     let entries: Vec<LogEntry> = (1..).zip(&members).map(entry).collect();
     let hard_state = HardState { term, vote: MemberId(0), commit: Index(entries.len() as u64) };
-    Ok(Bootstrap::NewCluster { cluster, member, hard_state, entries, members })
+    Bootstrap::NewCluster { cluster, member, hard_state, entries, members }
 }
 
 fn join(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, BootstrapError> {

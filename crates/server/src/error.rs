@@ -31,12 +31,27 @@ pub enum Error {
     /// The member named to take over leadership cannot.
     #[error("bad leader transferee")]
     BadLeaderTransferee,
-    /// Leadership moved while a read waited.
-    #[error("leader changed")]
-    LeaderChanged,
+    /// Leadership was not taken over in time.
+    #[error("leader transfer took too long")]
+    TransferTimeout,
+    /// The URLs of a member cannot be used.
+    #[error("bad member URLs")]
+    BadMemberUrls,
+    /// The change would leave too few members that have ever run.
+    #[error("not enough started members")]
+    NotEnoughStarted,
+    /// The change would leave too few members that are connected.
+    #[error("unhealthy cluster")]
+    UnhealthyCluster,
+    /// The learner is too far behind to vote.
+    #[error("learner is not in sync with the leader")]
+    LearnerNotReady,
     /// Not answered in time; the request may still take effect.
     #[error("request timed out")]
     Timeout,
+    /// Not answered in time, shortly before a new leader was elected; the request may still take effect.
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailure,
     /// The member is shutting down.
     #[error("server stopped")]
     Stopped,

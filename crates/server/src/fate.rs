@@ -18,6 +18,7 @@ pub(crate) struct Fate {
 #[derive(Default)]
 struct State {
     stopped: bool,
+    removed: bool,
     failure: Option<String>,
 }
 
@@ -37,11 +38,30 @@ impl Fate {
         self.stop();
     }
 
+    /// The member belongs to the cluster no longer.
+    pub(crate) fn remove(&self) {
+        let first = !std::mem::replace(&mut self.state.lock().removed, true);
+        if first {
+            tracing::warn!(
+                "this member was removed from the cluster and stops; its data directory is of no use any more"
+            );
+        }
+        self.stop();
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.state.lock().removed
+    }
+
     pub(crate) fn stop(&self) {
         self.state.lock().stopped = true;
         self.board.stop();
         self.signal.send_replace(true);
         self.ended.notify_all();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
     }
 
     pub(crate) fn failure(&self) -> Option<String> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use api::etcdserverpb::internal_raft_request::Request;
 use api::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use env::Monotonic;
 use machine::{Alarm, Reply, Shared};
 use tokio::sync::Notify;
 use types::{MemberId, Term};
@@ -18,7 +19,7 @@ use watch::EventLog;
 
 use crate::error::Error;
 use crate::large_reads::LargeReads;
-use crate::mailbox::Desk;
+use crate::mailbox::{Address, Desk};
 use crate::member::Inner;
 use crate::request_id::encode;
 use crate::settings::Limits;
@@ -67,7 +68,7 @@ impl Handle {
         self.0.member.board.leader()
     }
 
-    /// Whether this member follows without a vote. With one member, never.
+    /// Whether this member follows without a vote.
     pub fn is_learner(&self) -> bool {
         self.0.member.board.is_learner()
     }
@@ -109,7 +110,7 @@ impl Handle {
         &self.0.member
     }
 
-    pub(crate) fn now(&self) -> env::Monotonic {
+    pub(crate) fn now(&self) -> Monotonic {
         self.0.member.clock.now()
     }
 
@@ -141,9 +142,7 @@ impl Handle {
         if data.len() > member.settings.limits.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
-        let (address, waiting) = self.0.desk.open(self.timeout_turns());
-        self.send(ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) }));
-        match waiting.await? {
+        match self.ask(|address| ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) })).await? {
             Answer::Applied(reply) => Ok(reply),
             Answer::ReadNow => Err(Error::Internal("a read's answer went to a proposal".into())),
         }
@@ -158,9 +157,28 @@ impl Handle {
         if self.0.member.board.reads_need_no_round() {
             return Ok(());
         }
+        self.ask(ToConsensus::Read).await.map(|_| ())
+    }
+
+    /// Hands consensus an item that is answered, and waits for the answer.
+    pub(crate) async fn ask(&self, item: impl FnOnce(Address<Answer>) -> ToConsensus) -> Result<Answer, Error> {
+        let asked_at = self.now();
         let (address, waiting) = self.0.desk.open(self.timeout_turns());
-        self.send(ToConsensus::Read(address));
-        waiting.await.map(|_| ())
+        self.send(item(address));
+        match waiting.await {
+            Err(Error::Timeout) => Err(self.why_timed_out(asked_at)),
+            answer => answer,
+        }
+    }
+
+    /// etcd tells requests that a change of leaders explains from others.
+    fn why_timed_out(&self, asked_at: Monotonic) -> Error {
+        let Some(elected_at) = self.0.member.board.leader_since() else { return Error::Timeout };
+        let before = 2 * self.limits().election_timeout;
+        match asked_at <= elected_at && asked_at.plus(before) >= elected_at {
+            true => Error::TimeoutLeaderFailure,
+            false => Error::Timeout,
+        }
     }
 
     /// Refuses writes that add to the store while there is no room for them: `cost` bytes against the quota, and
@@ -193,7 +211,7 @@ impl Handle {
         if self.0.member.board.is_stopped() { Err(Error::Stopped) } else { Ok(()) }
     }
 
-    fn send(&self, item: ToConsensus) {
+    pub(crate) fn send(&self, item: ToConsensus) {
         let mut outbox = self.0.outbox.borrow_mut();
         outbox.push(item);
         if outbox.len() == 1 {

@@ -149,8 +149,11 @@ mod tests {
     fn only_reads_that_look_at_many_keys_wait_for_a_place() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let rng = Box::new(SystemRng::with_seed(1));
-        let world = World { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::default()), rng };
-        let member = Member::start(Settings::new(dir.path().join("data")), world).expect("a new member starts");
+        let world =
+            World { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::default()), rng, peer_listeners: vec![] };
+        let settings = Settings::new(dir.path().join("data"));
+        let begin = crate::Bootstrap::founding(&settings.initial_cluster, &settings.name).unwrap();
+        let member = Member::start(settings, &begin, world).expect("a new member starts");
         member.wait_ready().expect("the member works");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let local = tokio::task::LocalSet::new();

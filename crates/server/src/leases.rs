@@ -1,13 +1,15 @@
 //! Leases, as clients use them.
 
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest};
+use api::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
 use lease::RenewError;
-use machine::Reply;
+use machine::{Body, Reply};
+use prost::Message;
 use types::LeaseId;
 
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::leader_calls::Found;
 
 /// What a grant costs against the quota.
 const GRANT_COST_BYTES: u64 = 64;
@@ -42,13 +44,33 @@ impl Handle {
         self.propose(Request::LeaseRevoke(request)).await
     }
 
-    /// Gives a lease its full time again. This does not pass through the log.
+    /// Gives a lease its full time again. This does not pass through the log; the leader does it, whichever member is
+    /// asked.
     ///
     /// # Errors
-    /// [`Error::NoLeader`] where this member does not lead.
+    /// [`Error::NoLeader`], [`Error::Timeout`], [`Error::Stopped`].
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<KeepAlive, Error> {
+        let revision = self.view().revision();
+        let kept = self
+            .at_leader(
+                async || self.keep_alive_here(id).await,
+                async |url, timeout| peer::client::keep_alive(&url, id, timeout).await,
+            )
+            .await?;
+        Ok(match kept {
+            Found::Here(kept) => kept,
+            Found::There(ttl) => KeepAlive { revision, ttl },
+            Found::Nowhere => KeepAlive { revision, ttl: 0 },
+        })
+    }
+
+    /// The leader's part of it.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] where this member does not lead.
+    pub(crate) async fn keep_alive_here(&self, id: LeaseId) -> Result<KeepAlive, Error> {
         // A lease whose grant was acknowledged before this call is applied here after this.
-        self.linearizable().await?;
+        self.catch_up().await?;
         let revision = self.view().revision();
         let renewed = self.state().lessor().lock().renew(id, self.now());
         match renewed {
@@ -60,8 +82,20 @@ impl Handle {
             }
             // A lapsed lease is on its way out: nobody may count on it any more.
             Err(RenewError::NotFound | RenewError::Expired) => Ok(KeepAlive { revision, ttl: 0 }),
-            Err(RenewError::NotPrimary) => Err(Error::NoLeader),
+            Err(RenewError::NotPrimary) => Err(Error::NotLeader),
         }
+    }
+
+    /// Returns once everything this leader has committed is applied.
+    async fn catch_up(&self) -> Result<(), Error> {
+        if !self.leads() {
+            return Err(Error::NotLeader);
+        }
+        let board = &self.inner().board;
+        if board.applied() >= board.commit() {
+            return self.check_running();
+        }
+        self.linearizable().await
     }
 
     async fn clear_checkpoint(&self, id: LeaseId) -> Result<(), Error> {
@@ -70,13 +104,42 @@ impl Handle {
         self.propose(Request::LeaseCheckpoint(request)).await.map(|_| ())
     }
 
-    /// How a lease stands, with its keys if asked for.
+    /// How a lease stands, with its keys if asked for. The leader knows, whichever member is asked.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn lease_time_to_live(&self, request: LeaseTimeToLiveRequest) -> Result<Reply, Error> {
+        let (id, keys) = (LeaseId(request.id), request.keys);
+        let found = self
+            .at_leader(
+                async || self.time_to_live_here(request).await,
+                async |url, timeout| peer::client::time_to_live(&url, id, keys, timeout).await,
+            )
+            .await?;
+        let response = match found {
+            Found::Here(reply) => return Ok(reply),
+            Found::There(times) => LeaseTimeToLiveResponse {
+                header: None,
+                id: id.0,
+                ttl: times.ttl,
+                granted_ttl: times.granted_ttl,
+                keys: times.keys,
+            },
+            Found::Nowhere => LeaseTimeToLiveResponse { id: id.0, ttl: -1, ..LeaseTimeToLiveResponse::default() },
+        };
+        Ok(Reply { revision: self.view().revision(), body: Body::Encoded(response.encode_to_vec().into()) })
+    }
+
+    /// The leader's part of it.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] where this member does not lead.
+    pub(crate) async fn time_to_live_here(&self, request: LeaseTimeToLiveRequest) -> Result<Reply, Error> {
+        if !self.leads() {
+            return Err(Error::NotLeader);
+        }
         self.linearizable().await?;
-        self.state().time_to_live(&request, self.now()).map_err(|_| Error::NoLeader)
+        self.state().time_to_live(&request, self.now()).map_err(|_| Error::NotLeader)
     }
 
     /// Every lease, in the order in which they expire.

@@ -1,13 +1,10 @@
 //! What operators ask: members, status, alarms, hashes, space.
 
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{
-    AlarmRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashResponse, MoveLeaderResponse, StatusResponse,
-};
+use api::etcdserverpb::{AlarmRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashResponse, StatusResponse};
 use backend::Table;
 use machine::{Alarm, Body, Reply};
 use prost::Message;
-use types::MemberId;
 
 use crate::error::Error;
 use crate::handle::Handle;
@@ -111,21 +108,6 @@ impl Handle {
         let backend = self.inner().backend.clone();
         blocking(move || backend.defragment()).await??;
         Ok(reply(0, &DefragmentResponse::default()))
-    }
-
-    /// Hands leadership to another voter. With one member there is nobody but itself.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`], [`Error::BadLeaderTransferee`].
-    pub async fn move_leader(&self, target: MemberId) -> Result<Reply, Error> {
-        self.check_running()?;
-        if !self.inner().board.is_leader() {
-            return Err(Error::NotLeader);
-        }
-        if target != self.identity().member_id {
-            return Err(Error::BadLeaderTransferee);
-        }
-        Ok(reply(0, &MoveLeaderResponse::default()))
     }
 }
 

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use api::etcdserverpb::internal_raft_request::Request;
-use api::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use backend::Backend;
 use env::{Clock, Disk, Rng};
 use machine::Shared;
+use peer::Transport;
+use types::Index;
 use watch::{EventLog, LogLimits};
 
 use crate::apply_thread::{ApplyThread, ToApply};
 use crate::backend_thread::{BackendThread, CommitBell};
 use crate::boot::{Core, StartError, boot};
+use crate::bootstrap::Bootstrap;
 use crate::claim::{Claim, claim_directories};
 use crate::fate::Fate;
 use crate::handle::Handle;
@@ -21,10 +22,12 @@ use crate::housekeeping::{Chores, CompactionThread, LeaseThread};
 use crate::inbox::Inbox;
 use crate::large_reads::LargeReads;
 use crate::layout::Layout;
-use crate::request_id::{RequestIds, encode};
+use crate::peer_thread::PeerThread;
+use crate::request_id::RequestIds;
 use crate::settings::Settings;
 use crate::shared::{Board, Identity};
-use crate::stepper::{Proposal, Stepper, Surroundings, ToConsensus, Waiters};
+use crate::snapshots::{Arrivals, Departures};
+use crate::stepper::{Stepper, Surroundings, ToConsensus, Waiters};
 use crate::wal_thread::{ToWal, WalThread};
 
 /// What all workers share of the member.
@@ -39,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) consensus: Arc<Stepper>,
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) large_reads: LargeReads,
+    pub(crate) outbox: peer::Outbox,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: tokio::sync::watch::Receiver<consensus::Status>,
     /// Up to where the removal of compacted history is done and on disk.
@@ -61,6 +65,7 @@ struct Threads {
     clock: Option<JoinHandle<()>>,
     apply: Option<JoinHandle<()>>,
     wal: Option<JoinHandle<()>>,
+    peers: Option<JoinHandle<()>>,
     backend: Option<JoinHandle<()>>,
     chores: Vec<JoinHandle<()>>,
 }
@@ -70,6 +75,8 @@ pub struct World {
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub rng: Box<dyn Rng>,
+    /// Where other members connect to.
+    pub peer_listeners: Vec<std::net::TcpListener>,
 }
 
 /// A handle for the thread it is sent to; see [`Member::door`].
@@ -90,75 +97,48 @@ impl Door {
 }
 
 impl Member {
-    /// Opens or makes the data directory, replays the log's tail and starts the threads. Returns once the threads
+    /// Opens the data directory, or makes one that begins as `begin` says, replays the log's tail and starts the threads. Returns once the threads
     /// run; [`Member::wait_ready`] tells when requests are served.
     ///
     /// # Errors
     /// [`StartError`]. A directory that cannot be used is left as it was found.
-    pub fn start(settings: Settings, world: World) -> Result<Member, StartError> {
-        let World { disk, clock, rng } = world;
+    pub fn start(settings: Settings, begin: &Bootstrap, world: World) -> Result<Member, StartError> {
+        let World { disk, clock, rng, peer_listeners } = world;
         let layout = Layout::new(&settings.data_dir, settings.wal_dir.as_deref());
         let claim = claim_directories(disk.as_ref(), &layout)?;
-        let core = boot(&disk, &layout, &settings, rng)?;
-        spawn(core, settings, clock, claim)
+        let core = boot(&disk, &layout, &settings, begin, rng)?;
+        let arrivals = Arc::new(Arrivals::new(disk, layout, core.backend.clone()));
+        spawn(core, settings, clock, arrivals, peer_listeners, claim)
     }
 
-    /// Waits until this member has a leader, its attributes are published and the cluster has a version.
+    /// Waits until this member has a leader, the cluster knows where its clients find it, and has a version.
     ///
     /// # Errors
     /// [`StartError::Stopped`] if something broke meanwhile.
     pub fn wait_ready(&self) -> Result<(), StartError> {
         let (board, fate) = (&self.inner.board, &self.inner.fate);
-        let mut published_in = None;
-        board.wait_until(|| {
-            if board.is_stopped() {
-                return true;
-            }
-            let leads = board.is_leader() && board.reads_need_no_round();
-            if leads && !self.is_published() && published_in != Some(board.term()) {
-                published_in = Some(board.term());
-                self.publish();
-            }
-            leads && self.is_published()
-        });
+        let is_ready = || board.leader().is_some() && self.inner.is_published() && self.inner.has_version();
+        board.wait_until(|| board.is_stopped() || is_ready());
         if board.is_stopped() {
             return Err(StartError::Stopped(fate.failure().unwrap_or_default()));
         }
         Ok(())
     }
 
-    fn is_published(&self) -> bool {
-        let settings = &self.inner.settings;
-        let me = self.inner.identity.member_id;
-        let membership = self.inner.shared.membership();
-        let said = membership.member(me).map(|member| &member.attributes);
-        let is_current =
-            said.is_some_and(|said| said.name == settings.name && said.client_urls == settings.client_urls);
-        is_current && membership.version().is_some()
-    }
-
-    /// Tells the cluster this member's name and client URLs, and the version of a new cluster.
-    fn publish(&self) {
-        let settings = &self.inner.settings;
-        let attributes = Attributes { name: settings.name.clone(), client_urls: settings.client_urls.clone() };
-        let attributes = ClusterMemberAttrSetRequest {
-            member_id: self.inner.identity.member_id.0,
-            member_attributes: Some(attributes),
-        };
-        self.tell(Request::ClusterMemberAttrSet(attributes));
-        if self.inner.shared.membership().version().is_none() {
-            self.tell(Request::ClusterVersionSet(ClusterVersionSetRequest { ver: CLUSTER_VERSION.to_owned() }));
-        }
-    }
-
-    fn tell(&self, request: Request) {
-        let id = self.inner.ids.next();
-        let proposal = Proposal { id, data: encode(id, request), reply_to: None };
-        self.inner.consensus.send(ToConsensus::Propose(proposal));
-    }
-
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// Lets the member that is furthest lead, so that nobody has to notice that this one is gone.
+    fn hand_over(&self) {
+        let board = &self.inner.board;
+        if board.is_stopped() || !board.is_leader() {
+            return;
+        }
+        let others = self.inner.consensus.progress().into_iter().filter(|other| other.is_active && !other.is_learner);
+        let Some(successor) = others.max_by_key(|other| other.matched) else { return };
+        self.inner.consensus.send(ToConsensus::TransferLeader(successor.member));
+        board.wait_until_for(self.inner.settings.election_timeout, || board.is_stopped() || board.has_other_leader());
     }
 
     /// A way in for a worker thread, that can be sent there.
@@ -171,12 +151,20 @@ impl Member {
         self.inner.fate.wait_stopped(timeout)
     }
 
-    /// Stops: no new requests, then what is in flight, then one last commit of the backend.
+    /// Whether the member stopped because it was removed from the cluster.
+    pub fn is_removed(&self) -> bool {
+        self.inner.fate.is_removed()
+    }
+
+    /// Stops: leadership goes to another member first, then no new requests, then what is in flight, then one last commit
+    /// of the backend.
     ///
     /// # Errors
     /// Why the member had stopped by itself, if it had.
     pub fn stop(mut self) -> Result<(), String> {
+        self.hand_over();
         self.inner.fate.stop();
+        join(self.threads.peers.take());
         self.chores.stop();
         join(self.threads.chores.drain(..));
         self.inner.consensus.send(ToConsensus::Stop);
@@ -191,10 +179,27 @@ impl Member {
     }
 }
 
-/// The version that a new cluster of these servers agrees on.
-const CLUSTER_VERSION: &str = "3.5.0";
+impl Inner {
+    pub(crate) fn has_version(&self) -> bool {
+        self.shared.membership().version().is_some()
+    }
 
-fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) -> Result<Member, StartError> {
+    /// Whether the cluster knows this member's name and client URLs.
+    pub(crate) fn is_published(&self) -> bool {
+        let membership = self.shared.membership();
+        let said = membership.member(self.identity.member_id).map(|member| &member.attributes);
+        said.is_some_and(|said| said.name == self.settings.name && said.client_urls == self.settings.client_urls)
+    }
+}
+
+fn spawn(
+    core: Core,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    arrivals: Arc<Arrivals>,
+    peer_listeners: Vec<std::net::TcpListener>,
+    claim: Claim,
+) -> Result<Member, StartError> {
     let Core { identity, driver, wal, machine, backend } = core;
     let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));
     let board = Arc::new(Board::new(bell.clone()));
@@ -211,18 +216,27 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     let (finished, compaction_finished) = tokio::sync::watch::channel(-1);
     board.set_applied(backend.applied().0);
     board.set_status(driver.status());
+    let transport = Transport::new(peer_settings(&identity, &settings), clock.clone());
+    let outbox = transport.outbox();
     let proposal_ticks_max =
         settings.limits.request_timeout.div_duration_f64(settings.heartbeat_interval).ceil() as u64 + 1;
     let around = Surroundings {
         ids: ids.clone(),
-        send: Box::new(|_| {}),
-        take_report: Box::new(|_, _| {}),
+        send: {
+            let outbox = outbox.clone();
+            Box::new(move |messages| outbox.send(messages))
+        },
+        ignore_snapshot: {
+            let arrivals = arrivals.clone();
+            Box::new(move || arrivals.done())
+        },
         proposal_ticks_max,
         wal: to_wal.clone(),
         apply: to_apply.clone(),
         waiters: waiters.clone(),
         board: board.clone(),
         fate: fate.clone(),
+        clock: clock.clone(),
         status_changed,
     };
     let stepper = Arc::new(Stepper::new(driver, around));
@@ -242,6 +256,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         backend: backend.clone(),
         bell: bell.clone(),
         wal: to_wal.clone(),
+        consensus: stepper.clone(),
         board: board.clone(),
         fate: fate.clone(),
         interval: settings.backend_batch_interval,
@@ -250,6 +265,11 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
     threads.backend = Some(thread("backend", move || backend_thread.run())?);
     let apply_thread = ApplyThread {
         member_id: identity.member_id,
+        outbox: outbox.clone(),
+        arrivals: arrivals.clone(),
+        ids: ids.clone(),
+        divergence: None,
+        reported: Index(0),
         machine,
         backend: backend.clone(),
         inbox: to_apply.clone(),
@@ -290,6 +310,7 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         (stepper.clone(), clock.clone(), fate.clone(), settings.heartbeat_interval);
     let run_clock = move || ticked.run_clock(ticking.as_ref(), &fate_of_clock, interval);
     threads.clock = Some(thread("clock", run_clock)?);
+    let departures = Departures { backend: backend.clone(), bell: bell.clone(), fate: fate.clone() };
     let inner = Inner {
         identity,
         settings,
@@ -304,8 +325,21 @@ fn spawn(core: Core, settings: Settings, clock: Arc<dyn Clock>, claim: Claim) ->
         clock,
         status,
         compaction_finished,
+        outbox,
     };
-    Ok(Member { inner: Arc::new(inner), apply: to_apply, wal: to_wal, bell, chores, threads, _claim: claim })
+    let inner = Arc::new(inner);
+    let peer_thread =
+        PeerThread { door: Door(inner.clone()), transport, listeners: peer_listeners, arrivals, departures };
+    threads.peers = Some(thread("peers", move || peer_thread.run())?);
+    Ok(Member { inner, apply: to_apply, wal: to_wal, bell, chores, threads, _claim: claim })
+}
+
+fn peer_settings(identity: &Identity, settings: &Settings) -> peer::Settings {
+    let peer_urls = settings.peer_urls.clone();
+    peer::Settings {
+        dial_timeout: Duration::from_secs(1) + settings.election_timeout,
+        ..peer::Settings::new(identity.cluster_id, identity.member_id, identity.version, peer_urls)
+    }
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use consensus::{Role, Status};
+use env::Monotonic;
 use parking_lot::{Condvar, Mutex};
 use types::{ClusterId, Index, MemberId, Term};
 
@@ -28,6 +30,8 @@ pub(crate) struct Board {
     term: AtomicU64,
     leader: AtomicU64,
     commit: AtomicU64,
+    /// On the monotonic clock, in nanoseconds; 0 if no leader was ever known.
+    leader_since: AtomicU64,
     is_leader: AtomicBool,
     sole_voter: AtomicBool,
     /// What must have been applied before the sole voter may answer reads from its state alone.
@@ -54,15 +58,22 @@ impl Board {
     }
 
     /// Waits until `is_so`, asking again after every change of status and applied index and when the member stops.
-    /// For one thread, which sees to the start.
-    pub(crate) fn wait_until(&self, mut is_so: impl FnMut() -> bool) {
+    /// For one thread, which sees to start and end.
+    pub(crate) fn wait_until(&self, is_so: impl FnMut() -> bool) {
+        self.wait_until_for(Duration::MAX, is_so);
+    }
+
+    /// The same, but gives up when nothing has changed for `patience`.
+    pub(crate) fn wait_until_for(&self, patience: Duration, mut is_so: impl FnMut() -> bool) {
         self.is_awaited.store(true, Ordering::SeqCst);
         loop {
             let seen = *self.moves.lock();
             if is_so() {
                 break;
             }
-            self.moved.wait_while(&mut self.moves.lock(), |moves| *moves == seen);
+            if self.moved.wait_while_for(&mut self.moves.lock(), |moves| *moves == seen, patience).timed_out() {
+                break;
+            }
         }
         self.is_awaited.store(false, Ordering::SeqCst);
     }
@@ -97,6 +108,17 @@ impl Board {
             && self.applied.load(Ordering::SeqCst) >= self.sole_since.load(Ordering::SeqCst)
     }
 
+    /// A leader has been elected.
+    pub(crate) fn note_leader(&self, at: Monotonic) {
+        self.leader_since.store(at.0.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Since when there is the leader that there is.
+    pub(crate) fn leader_since(&self) -> Option<Monotonic> {
+        let since = self.leader_since.load(Ordering::Relaxed);
+        (since != 0).then(|| Monotonic(Duration::from_nanos(since)))
+    }
+
     pub(crate) fn term(&self) -> Term {
         Term(self.term.load(Ordering::Relaxed))
     }
@@ -104,6 +126,10 @@ impl Board {
     pub(crate) fn leader(&self) -> Option<MemberId> {
         let leader = self.leader.load(Ordering::Relaxed);
         (leader != 0).then_some(MemberId(leader))
+    }
+
+    pub(crate) fn has_other_leader(&self) -> bool {
+        self.leader().is_some() && !self.is_leader()
     }
 
     pub(crate) fn is_leader(&self) -> bool {

@@ -15,7 +15,7 @@ use consensus::{ConsensusError, Driver, Effect, Progress, ProposeError, Role, Vo
 use env::Clock;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use types::{Index, LogEntry, MemberId, Message};
+use types::{Index, LogEntry, MemberId, Message, MessageKind};
 
 use crate::apply_thread::ToApply;
 use crate::error::Error;
@@ -99,14 +99,14 @@ pub(crate) struct Stepper {
 
 /// Hands messages to the transport; never waits.
 pub(crate) type SendMessages = Box<dyn Fn(Vec<Message>) + Send>;
-/// Takes what another member reported.
-pub(crate) type TakeReport = Box<dyn Fn(MemberId, Bytes) + Send>;
+/// A snapshot that has arrived is of no use to raft.
+pub(crate) type IgnoreSnapshot = Box<dyn Fn() + Send>;
 
 /// Where the driver's effects go.
 pub(crate) struct Surroundings {
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) send: SendMessages,
-    pub(crate) take_report: TakeReport,
+    pub(crate) ignore_snapshot: IgnoreSnapshot,
     /// Proposals wait for a leader this many ticks.
     pub(crate) proposal_ticks_max: u64,
     pub(crate) wal: Arc<Inbox<ToWal>>,
@@ -114,6 +114,7 @@ pub(crate) struct Surroundings {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status_changed: tokio::sync::watch::Sender<consensus::Status>,
 }
 
@@ -130,6 +131,8 @@ struct Turn {
     reads: Vec<Address<Answer>>,
     /// Proposals that wait for a leader, and until when.
     held: VecDeque<Held>,
+    /// A snapshot was given to raft, and nothing has come of it yet.
+    snapshot_stepped: bool,
     /// Ticks since the start.
     now: u64,
     effects: Vec<Effect>,
@@ -148,6 +151,7 @@ impl Stepper {
             ids: Vec::new(),
             reads: Vec::new(),
             held: VecDeque::new(),
+            snapshot_stepped: false,
             now: 0,
             effects: Vec::new(),
             outgoing: Outgoing::default(),
@@ -264,6 +268,7 @@ impl Turn {
             ToConsensus::Read(address) => self.reads.push(address),
             ToConsensus::Messages(messages) => {
                 for message in messages {
+                    self.snapshot_stepped |= message.kind == MessageKind::Snapshot;
                     self.driver.step(message)?;
                 }
             }
@@ -384,6 +389,7 @@ impl Turn {
                     self.around.wal.send(ToWal::Persist { number, entries, hard_state });
                 }
                 Effect::Restore { number, snapshot, entries, hard_state } => {
+                    self.snapshot_stepped = false;
                     self.around.wal.send(ToWal::Restore { number, snapshot, entries, hard_state });
                 }
                 Effect::Fetch { from, to, limit_bytes } => {
@@ -403,9 +409,12 @@ impl Turn {
                 Effect::ReadsDropped(contexts) => {
                     self.reads.extend(contexts.into_iter().flat_map(|context| self.rounds.end(context)));
                 }
-                Effect::Report { from, report } => (self.around.take_report)(from, report),
+                Effect::Report { from, report } => self.around.apply.send(ToApply::Report { from, report }),
                 Effect::StatusChanged(status) => self.around.publish(status),
             }
+        }
+        if std::mem::take(&mut self.snapshot_stepped) {
+            (self.around.ignore_snapshot)();
         }
     }
 
@@ -435,9 +444,16 @@ impl Surroundings {
     fn publish(&self, status: consensus::Status) {
         let before = *self.status_changed.borrow();
         self.board.set_status(status);
-        if (before.term, before.role, before.leader) != (status.term, status.role, status.leader) {
+        let is_moved = (before.term, before.role, before.leader) != (status.term, status.role, status.leader);
+        if is_moved {
             tracing::info!(term = status.term.0, role = ?status.role, leader = %status.leader, "status changed");
+            if status.leader != MemberId(0) {
+                self.board.note_leader(self.clock.now());
+            }
             self.apply.send(ToApply::Leading(status.role == Role::Leader));
+        }
+        // Not for every commit: streams and others wait for what happens rarely.
+        if is_moved || before.leads_in_term != status.leads_in_term {
             self.status_changed.send_replace(status);
         }
     }
@@ -541,13 +557,14 @@ pub(crate) mod tests {
         let around = Surroundings {
             ids: Arc::new(RequestIds::new(MemberId(1), Duration::ZERO)),
             send: Box::new(|_| {}),
-            take_report: Box::new(|_, _| {}),
+            ignore_snapshot: Box::new(|| {}),
             proposal_ticks_max: 100,
             wal: wal.clone(),
             apply: apply.clone(),
             waiters: Arc::default(),
             board: board.clone(),
             fate: fate.clone(),
+            clock: Arc::new(SystemClock::default()),
             status_changed: tokio::sync::watch::channel(driver.status()).0,
         };
         Parts { stepper: Arc::new(Stepper::new(driver, around)), wal, board, fate, apply }

@@ -33,8 +33,12 @@ pub(crate) enum ToWal {
         to: Index,
         limit_bytes: u64,
     },
-    /// The state on disk no longer needs entries before this one.
-    Release(Index),
+    /// The state on disk no longer needs entries before `before`, and no member in touch those before `needed`, which is
+    /// not above it.
+    Release {
+        before: Index,
+        needed: Index,
+    },
     /// A spare segment that was asked for, or why there is none.
     Spare(Result<Spare, WalError>),
     Stop,
@@ -45,6 +49,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// On a full disk the backend needs room more than the log does: its commits free what the log keeps for it. One spare
 /// stays, for without room in the log nothing could be deleted any more.
 const SPARES_WHEN_FULL: usize = 1;
+/// The log keeps no more segments than these for members that are behind.
+const SEGMENTS_FOR_OTHERS_MAX: usize = 16;
 /// A log that is idle for so long is marked as durable, so that later damage cannot be taken for a torn write.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -95,7 +101,7 @@ impl WalThread {
                         last_number = Some(number);
                     }
                     ToWal::Fetch { from, to, limit_bytes } => self.fetch(from, to, limit_bytes)?,
-                    ToWal::Release(index) => release = Some(index),
+                    ToWal::Release { before, needed } => release = Some(self.releasable(before, needed)),
                     ToWal::Spare(made) => {
                         spare_is_made = false;
                         self.take_spare(made)?;
@@ -131,6 +137,11 @@ impl WalThread {
             }
         }
         Ok(())
+    }
+
+    /// Others' needs are heeded up to a bound.
+    fn releasable(&self, before: Index, needed: Index) -> Index {
+        if self.wal.segment_count() > SEGMENTS_FOR_OTHERS_MAX { before } else { needed }
     }
 
     /// What the log has let go of meanwhile cannot be read: consensus gets nothing, and sends a snapshot.
@@ -176,10 +187,10 @@ impl WalThread {
     /// Lets some time pass, or less: what the backend's next commit lets the log go of is the very room it waits for.
     fn release_while_full(&mut self) -> Result<(), WalError> {
         let mut items = Vec::new();
-        self.inbox.take_wanted(&mut items, RETRY_INTERVAL, |item| matches!(item, ToWal::Release(_) | ToWal::Stop));
+        self.inbox.take_wanted(&mut items, RETRY_INTERVAL, |item| matches!(item, ToWal::Release { .. } | ToWal::Stop));
         for item in items {
             match item {
-                ToWal::Release(index) => drop(self.wal.release_before(index)?),
+                ToWal::Release { before, .. } => drop(self.wal.release_before(before)?),
                 // Seen again by whoever asks whether the member stops.
                 other => self.inbox.send(other),
             }
@@ -286,7 +297,7 @@ mod tests {
                 next += 1;
             }
             thread.board.set_backend_is_full(is_full);
-            thread.inbox.send(ToWal::Release(Index(next)));
+            thread.inbox.send(ToWal::Release { before: Index(next), needed: Index(next) });
             thread.inbox.send(ToWal::Stop);
             thread.serve().unwrap();
             assert_eq!(spare_count(&disk), spares);
@@ -300,7 +311,7 @@ mod tests {
         thread.wal.append(&[entry(next)], None).unwrap();
         assert!(matches!(thread.wal.sync(), Err(WalError::NoSpace { .. })));
         thread.inbox.send(ToWal::Persist { number: 2, entries: vec![entry(next + 1)], hard_state: None });
-        thread.inbox.send(ToWal::Release(Index(next)));
+        thread.inbox.send(ToWal::Release { before: Index(next), needed: Index(next) });
         assert!(thread.sync_when_there_is_space().unwrap(), "the first segment is room enough");
         assert_eq!(thread.wal.read(Index(next), Index(next + 1), 0).unwrap(), [entry(next)]);
         let mut later = vec![];

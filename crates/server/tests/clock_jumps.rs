@@ -9,7 +9,7 @@ use api::etcdserverpb::{LeaseGrantRequest, LeaseTimeToLiveRequest, LeaseTimeToLi
 use bytes::Bytes;
 use env::{Clock, Monotonic, RealDisk, SystemClock, SystemRng};
 use prost::Message;
-use server::{Handle, Member, Settings, World};
+use server::{Bootstrap, Handle, Member, Settings, World};
 
 const HOUR: u64 = 3600;
 const TTL: i64 = 600;
@@ -68,8 +68,15 @@ fn is_about(seconds: i64, expected: i64) -> bool {
 
 /// Runs a member for as long as `work` takes.
 fn run(data_dir: &Path, clock: &Arc<Settable>, work: impl AsyncFnOnce(Handle)) {
-    let world = World { disk: Arc::new(RealDisk), clock: clock.clone(), rng: Box::new(SystemRng::with_seed(1)) };
-    let member = Member::start(Settings::new(data_dir.to_owned()), world).expect("a member starts");
+    let world = World {
+        disk: Arc::new(RealDisk),
+        clock: clock.clone(),
+        rng: Box::new(SystemRng::with_seed(1)),
+        peer_listeners: vec![],
+    };
+    let settings = Settings::new(data_dir.to_owned());
+    let begin = Bootstrap::founding(&settings.initial_cluster, &settings.name).expect("the defaults name one member");
+    let member = Member::start(settings, &begin, world).expect("a member starts");
     member.wait_ready().expect("the member works");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async { work(member.door().open()).await });

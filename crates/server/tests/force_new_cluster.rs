@@ -53,7 +53,7 @@ fn check(engine: &mut Engine, acknowledged: &[&str], context: &str) {
         assert_eq!(engine.get(key).as_deref(), Some("value"), "{context}: {key}");
     }
     assert!(engine.put("after", "value"), "{context}");
-    let membership = engine.core.machine.shared().membership().clone();
+    let membership = engine.core.machine.shared().membership();
     assert_eq!(membership.conf_state().voters, [own], "{context}");
 }
 

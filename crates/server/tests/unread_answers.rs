@@ -8,7 +8,7 @@ use api::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest};
 use bytes::{Bytes, BytesMut};
 use env::{Clock, Monotonic, RealDisk, SystemClock, SystemRng};
 use mvcc::MvccError;
-use server::{Body, Handle, Member, Settings, World};
+use server::{Body, Bootstrap, Handle, Member, Settings, World};
 
 /// A clock that can be put forward.
 #[derive(Default)]
@@ -35,8 +35,15 @@ async fn put(handle: &Handle, key: &'static str, value: &'static str) -> i64 {
 #[test]
 fn an_answer_that_is_not_taken_for_half_a_minute_lets_a_physical_compaction_end() {
     let (clock, dir) = (Arc::new(Forwarded::default()), tempfile::tempdir().expect("a temporary directory"));
-    let world = World { disk: Arc::new(RealDisk), clock: clock.clone(), rng: Box::new(SystemRng::with_seed(1)) };
-    let member = Member::start(Settings::new(dir.path().join("data")), world).expect("a new member starts");
+    let world = World {
+        disk: Arc::new(RealDisk),
+        clock: clock.clone(),
+        rng: Box::new(SystemRng::with_seed(1)),
+        peer_listeners: vec![],
+    };
+    let settings = Settings::new(dir.path().join("data"));
+    let begin = Bootstrap::founding(&settings.initial_cluster, &settings.name).expect("the defaults name one member");
+    let member = Member::start(settings, &begin, world).expect("a new member starts");
     member.wait_ready().expect("the member works");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let served = tokio::task::LocalSet::new();

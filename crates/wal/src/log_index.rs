@@ -5,7 +5,7 @@
 //! - The entries from a slot's `first` up to the next slot's lie in the frames from the slot's place on, in order,
 //!   in one segment. What lies there with a greater index was overwritten later, and the next slot says where.
 //! - A slot stands where a segment's first entry lies, where an overwriting starts, and else about every
-//!   [`ENTRIES_PER_SLOT`] entries.
+//!   [`ENTRIES_PER_SLOT`] entries or [`BYTES_PER_SLOT`] bytes, whichever comes first.
 
 use std::collections::VecDeque;
 
@@ -13,6 +13,8 @@ use types::Index;
 
 /// Reading walks over no more than about so many entries that were not asked for.
 const ENTRIES_PER_SLOT: u64 = 64;
+/// Nor over many more bytes than these.
+const BYTES_PER_SLOT: u64 = 256 << 10;
 
 /// A place to start reading from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,10 @@ impl LogIndex {
             self.slots.pop_back();
         }
         let needed = self.slots.back().is_none_or(|newest| {
-            overwrites || newest.sequence != slot.sequence || slot.first.0 - newest.first.0 >= ENTRIES_PER_SLOT
+            overwrites
+                || newest.sequence != slot.sequence
+                || slot.first.0 - newest.first.0 >= ENTRIES_PER_SLOT
+                || slot.offset - newest.offset >= BYTES_PER_SLOT
         });
         if needed {
             self.slots.push_back(slot);
@@ -103,6 +108,15 @@ mod tests {
         assert_eq!(index.locate(Index(70)), Some((slot(65, 1, 65 * 512), Index(129))));
         assert_eq!(index.locate(Index(200)), Some((slot(193, 1, 193 * 512), Index(201))));
         assert_eq!((index.locate(Index(0)), index.locate(Index(201))), (None, None));
+    }
+
+    #[test]
+    fn large_entries_are_found_without_reading_others() {
+        let mut index = LogIndex::after(Index(0));
+        for entry in 1..=20 {
+            index.place(slot(entry, 1, entry << 20), 1);
+        }
+        assert_eq!(index.locate(Index(13)), Some((slot(13, 1, 13 << 20), Index(14))));
     }
 
     #[test]

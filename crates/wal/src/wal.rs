@@ -283,6 +283,11 @@ impl Wal {
         self.last
     }
 
+    /// How many segments hold entries or are being written to; spares do not count.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
     /// How much room there is without making a file.
     pub fn space(&self) -> Space {
         let left = self.current().size - self.tail.offset;

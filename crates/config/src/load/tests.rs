@@ -769,22 +769,6 @@ fn a_discovery_service_is_asked_for_by_flags_and_by_file() {
 }
 
 #[test]
-fn what_comes_with_clusters_is_refused_until_then() {
-    for (given, want) in [
-        (
-            "--initial-cluster=default=http://localhost:2380,b=http://b:2380",
-            Some("--initial-cluster of 2 members (b=http://b:2380,default=http://localhost:2380) is refused"),
-        ),
-        ("--initial-cluster-state=existing", Some("--initial-cluster-state=existing is refused")),
-        ("--name=a", None),
-    ] {
-        let settings = args(&[given]).run().settings;
-        let refused = settings.require_alone(&settings.initial_cluster().unwrap());
-        assert_eq!(refused.as_ref().err().map(Problem::error), want);
-    }
-}
-
-#[test]
 fn comparing_hashes_is_asked_for_by_old_names_and_new_ones() {
     let old = args(&[
         "--experimental-initial-corrupt-check",

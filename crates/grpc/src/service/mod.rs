@@ -17,8 +17,9 @@ use std::task::{Context, Waker};
 use api::errors;
 use api::etcdserverpb::{
     AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
-    LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest,
-    MoveLeaderRequest, PutRequest, RangeRequest, StatusRequest, TxnRequest,
+    LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest,
+    MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest, PutRequest,
+    RangeRequest, StatusRequest, TxnRequest,
 };
 use bytes::Bytes;
 use machine::{Body, Reply};
@@ -71,6 +72,18 @@ pub(crate) fn spawn(worker: Worker, incoming: Incoming) {
             start(reply(w, c, async |handle, request: MemberListRequest| {
                 handle.member_list(request.linearizable).await
             }));
+        }
+        Route::MemberAdd => {
+            start(reply(w, c, async |handle, request: MemberAddRequest| handle.member_add(request).await));
+        }
+        Route::MemberRemove => {
+            start(reply(w, c, async |handle, request: MemberRemoveRequest| handle.member_remove(request).await));
+        }
+        Route::MemberUpdate => {
+            start(reply(w, c, async |handle, request: MemberUpdateRequest| handle.member_update(request).await));
+        }
+        Route::MemberPromote => {
+            start(reply(w, c, async |handle, request: MemberPromoteRequest| handle.member_promote(request).await));
         }
         Route::Alarm => start(reply(w, c, async |handle, request: AlarmRequest| handle.alarm(request).await)),
         Route::Status => start(status(w, c)),

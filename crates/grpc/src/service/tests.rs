@@ -41,9 +41,14 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
     settings.election_timeout = Duration::from_millis(50);
     settings.limits.election_timeout = Duration::from_millis(50);
     let clock = Arc::new(SystemClock::default());
-    let world =
-        server::World { disk: Arc::new(RealDisk), clock: clock.clone(), rng: Box::new(SystemRng::with_seed(1)) };
-    let member = Member::start(settings, world).unwrap();
+    let world = server::World {
+        disk: Arc::new(RealDisk),
+        clock: clock.clone(),
+        rng: Box::new(SystemRng::with_seed(1)),
+        peer_listeners: vec![],
+    };
+    let begin = server::Bootstrap::founding(&settings.initial_cluster, &settings.name).unwrap();
+    let member = Member::start(settings, &begin, world).unwrap();
     member.wait_ready().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {

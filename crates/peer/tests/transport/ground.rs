@@ -35,6 +35,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Unreachable(MemberId),
+    Gone(MemberId),
     SnapshotSent(MemberId, bool),
     Removed,
 }
@@ -84,6 +85,10 @@ impl Host for RecordingHost {
 
     fn unreachable(&self, peer: MemberId) {
         self.0.note(Event::Unreachable(peer));
+    }
+
+    fn gone(&self, peer: MemberId) {
+        self.0.note(Event::Gone(peer));
     }
 
     fn snapshot_sent(&self, peer: MemberId, accepted: bool) {

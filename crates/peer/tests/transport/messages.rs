@@ -122,6 +122,20 @@ fn a_dead_peer_holds_up_no_other_and_is_reported() {
 }
 
 #[test]
+fn a_peer_that_ends_is_said_to_be_gone() {
+    run(async {
+        let (one, two) = (Member::start(1), Member::start(2));
+        join(&[&one, &two]);
+        connected(&[&one, &two]).await;
+        let (id, record) = (two.id, one.record.clone());
+        two.stop().await;
+        record.until_event(&Event::Gone(id)).await;
+        let gone = Event::Gone(id);
+        assert!(record.events.borrow().iter().filter(|event| **event == gone).count() <= 2, "once for each stream");
+    });
+}
+
+#[test]
 fn who_does_not_take_messages_costs_a_bounded_queue() {
     run(async {
         let setup = Setup { queue_bytes_max: 100_000, ..Setup::default() };

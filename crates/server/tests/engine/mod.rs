@@ -13,7 +13,7 @@ use machine::Applied;
 use membership::Change;
 use mvcc::PruneStep;
 use prost::Message;
-use server::{Core, Layout, Settings, StartError, boot};
+use server::{Bootstrap, Core, Layout, Settings, StartError, boot};
 use types::{Index, MemberId};
 
 /// Runs a member in one thread: what the server's threads do, one after the other.
@@ -39,7 +39,9 @@ impl Engine {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let layout = Layout::new(Path::new("/data"), None);
         layout.create_root(disk.as_ref()).expect("the root can be made");
-        let core = boot(&disk, &layout, &settings, Box::new(SystemRng::with_seed(1)))?;
+        let begin =
+            Bootstrap::founding(&settings.initial_cluster, &settings.name).expect("the defaults name one member");
+        let core = boot(&disk, &layout, &settings, &begin, Box::new(SystemRng::with_seed(1)))?;
         let mut engine = Engine { core, next_id: 1 };
         engine.run();
         engine.core.driver.campaign();

@@ -1,0 +1,44 @@
+//! The transport's thread: connections between members, and what a member does for its cluster.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use peer::Transport;
+use tokio::task::LocalSet;
+
+use crate::cluster_task;
+use crate::member::Door;
+use crate::peers::PeerHost;
+use crate::snapshots::{ArrivalSink, Arrivals, Departures};
+
+pub(crate) struct PeerThread {
+    pub(crate) door: Door,
+    pub(crate) transport: Transport,
+    pub(crate) listeners: Vec<std::net::TcpListener>,
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) departures: Departures,
+}
+
+impl PeerThread {
+    /// Returns when the member stops.
+    pub(crate) fn run(self) {
+        if let Err(error) = self.serve() {
+            tracing::error!(%error, "the transport between members ended");
+        }
+    }
+
+    fn serve(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let handle = self.door.open();
+            let host = Rc::new(PeerHost::new(handle.clone(), self.arrivals.clone()));
+            tokio::task::spawn_local(cluster_task::run(handle.clone()));
+            let (source, sink) = (Arc::new(self.departures), Arc::new(ArrivalSink(self.arrivals)));
+            tokio::select! {
+                served = self.transport.serve(self.listeners, host, source, sink) => served.map(|never| match never {}),
+                () = handle.stopped() => Ok(()),
+            }
+        })
+    }
+}
