@@ -29,6 +29,7 @@ mod outbox;
 mod peer_url;
 mod port;
 mod posts;
+mod progress;
 mod request;
 mod settings;
 mod snapshot_receiver;

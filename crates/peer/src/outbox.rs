@@ -241,10 +241,14 @@ impl Shared {
                 || roster.peers.contains_key(&id)
                 || roster.removed.contains(&id)
                 || roster.remotes.contains_key(&id);
-            if is_known || roster.remotes.len() >= REMOTES_MAX {
+            if is_known {
                 return;
             }
             let mut remotes = roster.remotes.clone();
+            if remotes.len() >= REMOTES_MAX {
+                // Anyone can say anything. Who really joins comes again.
+                remotes.pop_first();
+            }
             remotes.insert(id, urls);
             state.set_roster(roster.peers.clone(), remotes, roster.removed.clone());
         });

@@ -20,6 +20,7 @@ use crate::body::next_piece;
 use crate::codec;
 use crate::host::{Host, SnapshotSink};
 use crate::port::Port;
+use crate::progress::Progress;
 use crate::settings::{SNAPSHOT_CHUNKS_WAITING, SNAPSHOT_IDLE_TIMEOUT, SNAPSHOT_MESSAGE_BYTES_MAX};
 
 /// Why a snapshot is not taken.
@@ -135,8 +136,10 @@ async fn store<H: Host>(
     };
     let writer = spawn_blocking(writer);
     let target = port.shared.target(message.from);
+    let mut progress = Progress::new(port.shared.clone(), message.from);
     let mut next = Some(first);
     while let Some(piece) = next {
+        progress.add(piece.len());
         if let Some(target) = &target {
             target.received(piece.len());
         }

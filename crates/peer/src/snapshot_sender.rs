@@ -5,10 +5,8 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use env::Monotonic;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -20,13 +18,11 @@ use crate::codec;
 use crate::connection::{Connection, Patience};
 use crate::host::{Host, SnapshotSource};
 use crate::link::Link;
-use crate::outbox::Shared;
 use crate::peer_url::PeerUrl;
 use crate::port::Port;
 use crate::posts::{self, PostError};
-use crate::settings::{
-    SNAPSHOT_CHUNKS_WAITING, SNAPSHOT_FINISH_TIMEOUT, SNAPSHOT_IDLE_TIMEOUT, SNAPSHOT_PROGRESS_INTERVAL,
-};
+use crate::progress::Progress;
+use crate::settings::{SNAPSHOT_CHUNKS_WAITING, SNAPSHOT_FINISH_TIMEOUT, SNAPSHOT_IDLE_TIMEOUT};
 
 /// Sends a snapshot unless one is on its way to this peer: raft hears of that one.
 pub(crate) fn start<H: Host>(port: &Rc<Port<H>>, link: &Rc<Link>, message: Message) {
@@ -72,12 +68,15 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
     let reader = {
         let message = message.clone();
         move || {
-            let mut progress = Progress { shared, message, bytes: 0, told_at: Monotonic::default() };
-            if let Err(error) = read(&*source, &mut progress, &sender) {
-                tracing::warn!(peer = %progress.message.to, %error, "the state cannot be read for a snapshot");
+            let mut progress = Progress::new(shared, message.to);
+            let passed = |bytes| {
+                target.sent(bytes);
+                progress.add(bytes);
+            };
+            if let Err(error) = read(&*source, &message, &sender, passed) {
+                tracing::warn!(peer = %message.to, %error, "the state cannot be read for a snapshot");
                 drop(sender.blocking_send(Err(error)));
             }
-            target.sent(progress.bytes);
         }
     };
     spawn_blocking(reader);
@@ -90,16 +89,16 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
 /// Reads the state until its end, or until nobody takes it any more.
 fn read(
     source: &dyn SnapshotSource,
-    progress: &mut Progress,
+    message: &Message,
     sender: &mpsc::Sender<io::Result<Bytes>>,
+    mut passed: impl FnMut(usize),
 ) -> io::Result<()> {
-    let meta = progress.message.snapshot.clone();
+    let meta = message.snapshot.as_ref();
     let meta = meta.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a snapshot message without one"))?;
-    progress.told_at = progress.shared.clock.now();
-    let mut chunks = source.open(&meta)?;
-    let mut next = Some(head(&progress.message));
+    let mut chunks = source.open(meta)?;
+    let mut next = Some(head(message));
     while let Some(piece) = next {
-        progress.add(piece.len());
+        passed(piece.len());
         if sender.blocking_send(Ok(piece)).is_err() {
             return Ok(());
         }
@@ -114,23 +113,4 @@ fn head(message: &Message) -> Bytes {
     head.put_u64(codec::encoded_len(message) as u64);
     codec::encode(message, &mut head);
     head.freeze()
-}
-
-/// How far a snapshot got, told now and then.
-struct Progress {
-    shared: Arc<Shared>,
-    message: Message,
-    bytes: usize,
-    told_at: Monotonic,
-}
-
-impl Progress {
-    fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        let now = self.shared.clock.now();
-        if now.since(self.told_at) >= SNAPSHOT_PROGRESS_INTERVAL {
-            self.told_at = now;
-            tracing::info!(peer = %self.message.to, sent_bytes = self.bytes, "the snapshot is on its way");
-        }
-    }
 }

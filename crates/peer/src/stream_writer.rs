@@ -96,15 +96,15 @@ impl Body for StreamWriter {
 impl Drop for StreamWriter {
     fn drop(&mut self) {
         self.link.target.stream_detached();
+        // What was written last may be lost, whatever comes after it.
+        self.shared.report_lost(self.link.id);
         let Some(waiting) = self.link.lane(self.kind).detach(self.stream) else {
             return;
         };
-        // What was written last may be lost as well.
         self.link.target.lost(waiting);
         self.link.target.send_failed();
         if self.link.target.deactivate() {
             tracing::warn!(peer = %self.link.id, stream = self.kind.name(), "peer became inactive: stream lost");
         }
-        self.shared.report_lost(self.link.id);
     }
 }

@@ -220,6 +220,7 @@ fn unknown_senders_are_remembered_within_bounds() {
             assert_eq!(ask(a.address, &vote).await.status, 204);
         }
         assert_eq!(a.outbox.all_figures().len(), 64);
+        assert!(a.outbox.figures(MemberId(199)).is_some());
     });
 }
 

@@ -201,6 +201,20 @@ fn a_peer_is_found_at_its_second_url() {
 }
 
 #[test]
+fn a_peer_is_found_where_it_moved() {
+    run(async {
+        let (a, b) = (Member::start(1), Member::start(2));
+        join(&[&a, &b]);
+        connected(&[&a, &b]).await;
+        b.stop().await;
+        let b = Member::start(2);
+        join(&[&a, &b]);
+        a.reach(&b).await;
+        b.reach(&a).await;
+    });
+}
+
+#[test]
 fn messages_to_nobody_vanish() {
     run(async {
         let (a, b) = (Member::start(1), Member::start(2));

@@ -1,0 +1,34 @@
+//! How far a snapshot got, told now and then.
+
+use std::sync::Arc;
+
+use env::Monotonic;
+use types::MemberId;
+
+use crate::outbox::Shared;
+use crate::settings::SNAPSHOT_PROGRESS_INTERVAL;
+
+/// Counts what passed of one snapshot.
+pub(crate) struct Progress {
+    shared: Arc<Shared>,
+    peer: MemberId,
+    bytes: usize,
+    told_at: Monotonic,
+}
+
+impl Progress {
+    /// Of a snapshot to or from `peer`.
+    pub(crate) fn new(shared: Arc<Shared>, peer: MemberId) -> Progress {
+        let told_at = shared.clock.now();
+        Progress { shared, peer, bytes: 0, told_at }
+    }
+
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        let now = self.shared.clock.now();
+        if now.since(self.told_at) >= SNAPSHOT_PROGRESS_INTERVAL {
+            self.told_at = now;
+            tracing::info!(peer = %self.peer, bytes = self.bytes, "the snapshot is under way");
+        }
+    }
+}
