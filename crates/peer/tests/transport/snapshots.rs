@@ -118,9 +118,9 @@ fn two_hundred_megabytes_pass_with_a_few_in_memory() {
         assert_eq!(*state.sink.finished.lock().unwrap(), [77]);
         assert_eq!(state.sink.bytes.load(Ordering::Relaxed), 200 << 20);
         assert_eq!(b.record.messages.take(), [message]);
-        // Both channels, the connection's buffers, the kernel's.
+        // Both channels and the connection's buffers hold little; the kernel's may grow to some 40 MiB.
         let ahead = state.ahead_max.load(Ordering::Relaxed) * CHUNK_BYTES;
-        assert!(ahead < 20 << 20, "{ahead}");
+        assert!(ahead < 80 << 20, "{ahead}");
         // The messages go on meanwhile and afterwards.
         b.reach(&a).await;
     });
