@@ -11,6 +11,7 @@ use env::Clock;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::connection::{Patience, PatientStream};
 use crate::host::{Host, SnapshotSink, SnapshotSource};
@@ -60,7 +61,14 @@ impl Transport {
             listener.set_nonblocking(true)?;
             tasks.spawn(accept(port.clone(), TcpListener::from_std(listener)?));
         }
-        Ok(port.dispatch().await)
+        // A task of its own: the set's other tasks wake it without a turn through the runtime, which would ask the kernel for
+        // events between a message's arrival and its answer.
+        let mut dispatcher = JoinSet::new();
+        dispatcher.spawn_local(async move { port.dispatch().await });
+        match dispatcher.join_next().await.expect("one task was spawned") {
+            Ok(never) => match never {},
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 }
 
