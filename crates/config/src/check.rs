@@ -2,6 +2,8 @@
 //!
 //! Each check adds at most one problem, and none for a flag that has one already.
 
+use std::ops::RangeInclusive;
+
 use std::net::IpAddr;
 
 use crate::flag::{Flag, Status};
@@ -16,6 +18,9 @@ use crate::yaml::{self, Content, Document, Node};
 
 /// Bounds on what a member will hold in one piece; etcd has none.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 30;
+
+/// Smaller files of the log would be mostly overhead, larger ones mostly waiting for their zeros.
+const LOG_SEGMENT_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 const ELECTION_MS_MAX: u64 = 50_000;
 
@@ -432,6 +437,12 @@ fn bounds(written: &mut Written) {
     if request == 0 || request > REQUEST_BYTES_MAX {
         let error = format!("--max-request-bytes must be from 1 to {REQUEST_BYTES_MAX} (set to {request})");
         written.wrong("max-request-bytes", error, "write 1572864, or leave it out");
+    }
+    let segment = written.uint("quorate-log-segment-bytes");
+    if !LOG_SEGMENT_BYTES.contains(&segment) {
+        let (min, max) = LOG_SEGMENT_BYTES.into_inner();
+        let error = format!("--quorate-log-segment-bytes must be from {min} to {max} (set to {segment})");
+        written.wrong("quorate-log-segment-bytes", error, "write 67108864, or leave it out");
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Settings {
     pub backend_batch_interval: Duration,
     /// How much memory may hold current values.
     pub value_memory_budget_bytes: usize,
+    /// From 64 KiB to 1 GiB; what the largest request needs is not in it.
+    pub log_segment_bytes: u64,
     /// Revisions removed in one go; at least 1.
     pub compaction_batch_limit: usize,
     pub compaction_sleep_interval: Duration,
@@ -218,6 +220,7 @@ impl Settings {
             },
             backend_batch_interval: or_default(time(written, "backend-batch-interval"), BATCH_INTERVAL_DEFAULT),
             value_memory_budget_bytes: value_memory(written, surroundings),
+            log_segment_bytes: written.uint("quorate-log-segment-bytes"),
             compaction_batch_limit: or_default(count(written, "compaction-batch-limit"), COMPACTION_BATCH_DEFAULT),
             compaction_sleep_interval: time(written, "compaction-sleep-interval"),
             grpc_keepalive_min_time: time(written, "grpc-keepalive-min-time"),

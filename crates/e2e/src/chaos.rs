@@ -125,6 +125,11 @@ impl Run {
         *self.shared.addresses.lock().expect("nobody panics while holding it") = running;
     }
 
+    /// Puts so many bytes through one member, as a client of its own.
+    async fn fill(&self, address: SocketAddr, bytes: usize) -> Result<()> {
+        client::Client::new(self.shared.clone(), CLIENTS, 0, false).fill(address, bytes).await
+    }
+
     /// How many operations were made so far.
     pub fn count(&self) -> usize {
         self.shared.count()

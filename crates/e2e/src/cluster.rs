@@ -32,6 +32,24 @@ pub const SETTLE_LIMIT: Duration = Duration::from_secs(40);
 /// How long one call may take that a member in good health answers.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 
+/// Flags with which whoever misses [`missed_bytes`] in a few hundred entries gets a snapshot in place of them.
+pub fn early_snapshots(target: Target) -> Vec<(&'static str, &'static str)> {
+    let mut flags = vec![("snapshot-count", "100"), ("experimental-snapshot-catchup-entries", "100")];
+    if target == Target::Quorate {
+        // It counts bytes where etcd counts entries: the segments of its log.
+        flags.extend([("quorate-log-segment-bytes", "65536"), ("max-request-bytes", "200000")]);
+    }
+    flags
+}
+
+/// See [`early_snapshots`].
+pub fn missed_bytes(target: Target) -> usize {
+    match target {
+        Target::Etcd => 1 << 20,
+        Target::Quorate => 30 << 20,
+    }
+}
+
 /// Members that run, and the network between them.
 #[derive(Debug)]
 pub struct Cluster {
@@ -283,6 +301,14 @@ impl Cluster {
     /// Mends all wires.
     pub fn heal(&self) -> Result<()> {
         self.network.heal()
+    }
+
+    /// Breaks every connection between members, and with it what a cut wire holds back: as after a long cut.
+    ///
+    /// # Errors
+    /// Unless the wiring is [`Wiring::Proxied`].
+    pub fn break_connections(&self) -> Result<()> {
+        self.network.break_connections()
     }
 
     /// Delays whatever members say to one another by `shortest` to `longest`, each way.

@@ -34,7 +34,7 @@ mod target;
 mod watch;
 
 pub use check::{fails, found_within, holds_within, revision, within};
-pub use cluster::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Seat, Wiring};
+pub use cluster::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Seat, Wiring, early_snapshots, missed_bytes};
 pub use ctl_script::run_ctl_script;
 pub use difference::Difference;
 pub use ground::{Ended, Ground, ended};

@@ -70,6 +70,7 @@ faults! {
     packets_are_lost: LosePackets;
     wires_are_slow: SlowWires;
     a_disk_is_full: FillDisk;
+    a_follower_falls_behind: FallBehind;
     members_are_restarted_in_turns: RestartInTurns;
     the_leader_is_moved: MoveLeader;
     a_member_is_replaced: ReplaceMember;

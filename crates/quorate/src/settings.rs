@@ -7,8 +7,6 @@ use config::{InitialClusterState, Url};
 use server::{CorruptionChecks, InitialState, Limits, Settings};
 use types::InitialCluster;
 
-/// Log segments; not a setting, because nothing is gained by another size.
-const WAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// What the log adds to the largest request, by far.
 const WAL_OVERHEAD_BYTES: u64 = 1 << 20;
 
@@ -56,7 +54,7 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         lease_checkpoints_persist: from.lease_checkpoint_persist,
         warning_apply_duration: from.warning_apply_duration,
         warning_request_duration: from.warning_unary_request_duration,
-        wal_segment_size_bytes: wal_segment_size_bytes(from.max_request_bytes),
+        wal_segment_size_bytes: wal_segment_size_bytes(from),
     }
 }
 
@@ -71,8 +69,8 @@ pub(crate) fn initial_state(from: &config::Settings) -> InitialState {
 const RESTORE_THREADS_MAX: usize = 4;
 
 /// Every request must fit into one segment.
-fn wal_segment_size_bytes(max_request_bytes: usize) -> u64 {
-    (max_request_bytes as u64 + WAL_OVERHEAD_BYTES).next_multiple_of(WAL_SEGMENT_BYTES)
+fn wal_segment_size_bytes(from: &config::Settings) -> u64 {
+    (from.max_request_bytes as u64 + WAL_OVERHEAD_BYTES).next_multiple_of(from.log_segment_bytes)
 }
 
 pub(crate) fn front_end(from: &config::Settings) -> grpc::Settings {

@@ -89,6 +89,7 @@ fn sample(flag: &'static Flag) -> &'static str {
         "enable-grpc-gateway" => "true", // it is refused when asked for
         "tls-min-version" | "tls-max-version" => "TLS1.3",
         "auth-token" => "jwt,pub-key=a",
+        "quorate-log-segment-bytes" => "1048576",
         "config-file" | "version" => panic!("not a setting"),
         _ => match table::kind(flag) {
             Kind::Bool if table::canonical(flag).default == "true" => "false",

@@ -43,6 +43,9 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("quorate-value-memory-bytes", Uint, "0",
         "How much memory may hold current values; what does not fit is read from disk; 0 means a quarter of the \
          machine's (or the container's) memory").of("Quorate"),
+    Flag::new("quorate-log-segment-bytes", Uint, "67108864",
+        "How large the log's files are, a few of which always lie on the disk; none is smaller than the largest request \
+         and 1 MiB").of("Quorate"),
     Flag::new("backend-bbolt-freelist-type", Text, "map",
         "How bbolt keeps its free pages").no_meaning("the backend is redb, not bbolt"),
     Flag::new("backend-batch-interval", Duration, "0s",

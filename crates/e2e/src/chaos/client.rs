@@ -1,9 +1,11 @@
 //! A client that makes one random request after the other, of a member until that fails, then of another.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use checker::{
     Answer, Body, Comparison, KeyValue, Operation, Outcome, Put, RangeQuery, Refusal, Relation, Request, Step, Target,
@@ -22,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Between two requests: eight clients make some 2,000 requests in two seconds of good health.
 const PAUSE: Duration = Duration::from_millis(5);
+
+const FILLERS: usize = 500;
 
 const KEYS: usize = 8;
 
@@ -64,6 +68,19 @@ impl Client {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// Puts `bytes` bytes to one key, in [`FILLERS`] values.
+    pub(super) async fn fill(mut self, address: SocketAddr, bytes: usize) -> Result<()> {
+        let (connection, session) = (Connection::connect(address).await?, self.shared.session());
+        for number in 0..FILLERS {
+            let mut value = format!("filler {number} ").into_bytes();
+            value.resize(value.len() + bytes / FILLERS, b'v');
+            let (key, value) = (Bytes::from_static(b"filler"), value.into());
+            let put = Put { key, value, lease: LeaseId::NONE, previous: false };
+            ensure!(self.make(&connection, session, Request::Put(put)).await, "a put was not answered");
+        }
+        Ok(())
     }
 
     async fn connect(&mut self) -> Option<(Connection, u64)> {

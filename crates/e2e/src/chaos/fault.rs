@@ -8,7 +8,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::Run;
-use crate::{CALL_LIMIT, Cluster, SETTLE_LIMIT, SmallDisk, Target, Wiring, within};
+use crate::{CALL_LIMIT, Cluster, SETTLE_LIMIT, SmallDisk, Target, Wiring, early_snapshots, missed_bytes, within};
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Fault {
     /// Messages take up to as long as an election timeout.
     SlowWires,
     FillDisk,
+    /// A follower is away for so long that it gets a snapshot, and is killed again while that comes in.
+    FallBehind,
     RestartInTurns,
     MoveLeader,
     ReplaceMember,
@@ -56,8 +58,7 @@ const DISK_MEGABYTES: u32 = 224;
 impl Fault {
     /// A fresh cluster to which this can be done.
     pub(super) async fn cluster(self, target: Target) -> Result<Cluster> {
-        // A snapshot for whoever was away for long.
-        let flags = [("snapshot-count", "500"), ("experimental-snapshot-catchup-entries", "200")];
+        let flags = early_snapshots(target);
         let members = if self == Fault::GrowAndShrink { 1 } else { 3 };
         Cluster::start_with(target, members, self.wiring(), &flags).await
     }
@@ -148,6 +149,7 @@ impl Fault {
                 heal_after(cluster, 4000).await?;
             }
             Fault::FillDisk => fill_disk(cluster, run, random).await?,
+            Fault::FallBehind => fall_behind(cluster, run, random).await?,
             Fault::RestartInTurns => {
                 for seat in 0..3 {
                     cluster.seat(seat).stop().await?;
@@ -251,6 +253,19 @@ async fn fill_disk(cluster: &mut Cluster, run: &Run, random: &mut Rng) -> Result
     let home = cluster.seats()[seat].data_dir().display().to_string();
     cluster.seat(seat).set_flags(&[("data-dir", &home)]);
     cluster.restart(seat).await?;
+    Ok(())
+}
+
+async fn fall_behind(cluster: &mut Cluster, run: &Run, random: &mut Rng) -> Result<()> {
+    let away = cluster.follower().await?;
+    cluster.seat(away).kill()?;
+    run.fill(cluster.seats()[cluster.running()[0]].address(), missed_bytes(cluster.target())).await?;
+    cluster.spawn(away)?;
+    sleep(Duration::from_millis(random.u64(0..600))).await;
+    cluster.seat(away).kill()?;
+    cluster.restart(away).await?;
+    cluster.settled().await?;
+    ensure!(cluster.seats()[away].snapshots_installed() > 0, "no snapshot was sent");
     Ok(())
 }
 

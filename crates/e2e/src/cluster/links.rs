@@ -2,8 +2,8 @@
 //! held up, each way for itself.
 //!
 //! Which member calls is read from the kernel's table of sockets, so that the bytes need not be understood. Bytes are
-//! never lost from the middle of a connection: a cut holds them until it is mended, as TCP would by sending again, and
-//! no new connection comes about while either way is cut.
+//! never lost from the middle of a connection: a cut holds them until it is mended, as TCP would by sending again, or the
+//! connection is broken. No new connection comes about while either way is cut.
 
 use std::collections::HashMap;
 use std::fs;
@@ -45,6 +45,8 @@ struct State {
     /// Which process is which member.
     processes: HashMap<u32, usize>,
     cut: Vec<(usize, usize)>,
+    /// How often all connections were broken.
+    breaks: u64,
     shortest: Duration,
     longest: Duration,
 }
@@ -85,6 +87,11 @@ impl Links {
         self.shared.change(|state| state.cut.push((from, to)));
     }
 
+    /// Closes every connection there is; what is under way on it is lost.
+    pub(super) fn break_all(&self) {
+        self.shared.change(|state| state.breaks += 1);
+    }
+
     pub(super) fn delay(&self, shortest: Duration, longest: Duration) {
         self.shared.change(|state| (state.shortest, state.longest) = (shortest, longest));
     }
@@ -117,6 +124,15 @@ impl Shared {
         }
     }
 
+    /// Ends when all connections that there are now are broken.
+    fn broken(self: &Arc<Shared>) -> impl Future<Output = ()> + use<> {
+        let (shared, before) = (self.clone(), self.state().breaks);
+        async move {
+            let mut changes = shared.changes.subscribe();
+            while shared.state().breaks == before && changes.changed().await.is_ok() {}
+        }
+    }
+
     /// When bytes that are read now arrive.
     fn due(&self) -> Instant {
         let state = self.state();
@@ -146,29 +162,35 @@ async fn connect(
 ) -> io::Result<()> {
     shared.open(from, to).await;
     shared.open(to, from).await;
+    let broken = shared.broken();
     let onward = TcpStream::connect(member).await?;
     dialled.set_nodelay(true)?;
     onward.set_nodelay(true)?;
     let (dialled_reads, dialled_writes) = dialled.into_split();
     let (onward_reads, onward_writes) = onward.into_split();
-    forward(shared.clone(), dialled_reads, onward_writes, from, to);
-    forward(shared, onward_reads, dialled_writes, to, from);
+    let both = async {
+        let there = forward(&shared, dialled_reads, onward_writes, from, to);
+        tokio::join!(there, forward(&shared, onward_reads, dialled_writes, to, from));
+    };
+    tokio::select! {
+        () = both => {}
+        () = broken => {}
+    }
     Ok(())
 }
 
 /// Carries bytes one way until either end closes.
-fn forward(shared: Arc<Shared>, mut reads: OwnedReadHalf, mut writes: OwnedWriteHalf, from: usize, to: usize) {
+async fn forward(shared: &Shared, mut reads: OwnedReadHalf, mut writes: OwnedWriteHalf, from: usize, to: usize) {
     let (pieces, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
-    let clock = shared.clone();
-    tokio::spawn(async move {
+    let take = async move {
         let mut piece = vec![0; PIECE_BYTES];
         while let Ok(count @ 1..) = reads.read(&mut piece).await {
-            if pieces.send((clock.due(), piece[..count].to_vec())).await.is_err() {
+            if pieces.send((shared.due(), piece[..count].to_vec())).await.is_err() {
                 return;
             }
         }
-    });
-    tokio::spawn(async move {
+    };
+    let give = async move {
         while let Some((due, piece)) = arriving.recv().await {
             sleep_until(due).await;
             shared.open(from, to).await;
@@ -176,8 +198,10 @@ fn forward(shared: Arc<Shared>, mut reads: OwnedReadHalf, mut writes: OwnedWrite
                 return;
             }
         }
+        // The end, too, is heard only over an open wire.
         shared.open(from, to).await;
-    });
+    };
+    tokio::join!(take, give);
 }
 
 /// The member whose process holds the socket that is bound to `dialler` and connected to `at`.

@@ -139,6 +139,15 @@ impl Seat {
             .map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).into())
     }
 
+    /// How often it took over another member's state, by what it printed: so that a test of that knows that it is one.
+    pub fn snapshots_installed(&self) -> usize {
+        let text = match self.target {
+            Target::Etcd => "applied snapshot",
+            Target::Quorate => "installed ",
+        };
+        self.output().lines().filter(|line| line.contains(text) && line.contains("snapshot")).count()
+    }
+
     /// Takes the data away. The process must not run.
     pub fn wipe(&mut self) -> Result<()> {
         fs::remove_dir_all(self.data_dir()).context("wipe the data")

@@ -99,6 +99,14 @@ impl Network {
         Ok(())
     }
 
+    pub(super) fn break_connections(&self) -> Result<()> {
+        match self {
+            Network::Proxied(links) => links.break_all(),
+            _ => bail!("only proxies can break connections"),
+        }
+        Ok(())
+    }
+
     pub(super) fn delay(&self, shortest: Duration, longest: Duration) -> Result<()> {
         match self {
             Network::Proxied(links) => links.delay(shortest, longest),

@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use e2e::request::{compact, delete, put, watch, watch_create, watch_progress, watch_range};
-use e2e::{CALL_LIMIT, Cluster, Target, Watch, Wiring, fails, holds_within, refusal, revision, shown, within};
+use e2e::{
+    CALL_LIMIT, Cluster, Target, Watch, Wiring, early_snapshots, fails, holds_within, missed_bytes, refusal, revision,
+    shown, within,
+};
 use testkit::grpc::{Client, Metadata, Status, Stream};
 
 /// What clients send that would rather be told than wait.
@@ -134,8 +137,7 @@ async fn watches_go_on_when_the_leader_dies(target: Target) -> Result<()> {
 /// C2, C6, C12: a member falls so far behind that it gets a snapshot. Its watchers see every revision that is not
 /// compacted once, or are told what was compacted; those from the future see nothing of the past.
 async fn watchers_of_a_member_that_gets_a_snapshot_see_each_revision_once(target: Target) -> Result<()> {
-    let flags = [("snapshot-count", "100"), ("experimental-snapshot-catchup-entries", "100")];
-    let cluster = Cluster::start_with(target, 3, Wiring::Proxied, &flags).await?;
+    let cluster = Cluster::start_with(target, 3, Wiring::Proxied, &early_snapshots(target)).await?;
     let away = cluster.follower().await?;
     let behind = cluster.client(away).await?;
     let client = cluster.client(cluster.leader().await?).await?;
@@ -145,44 +147,56 @@ async fn watchers_of_a_member_that_gets_a_snapshot_see_each_revision_once(target
     let future = WatchCreateRequest { start_revision: first + 600, ..watch("key") };
     let mut from_future = Watch::start(&behind, future).await?;
     cluster.isolate(away)?;
-    for number in 0..700 {
-        client.put(put("key", number.to_string())).await?;
+    let value = vec![b'v'; missed_bytes(target) / 600];
+    for _ in 0..700 {
+        client.put(put("key", &value)).await?;
     }
     let last = first + 700;
+    cluster.break_connections()?;
     cluster.heal()?;
     let mut next = first + 1;
     while next <= last {
         for event in live.next().await?.events {
-            ensure!(event.kv.as_ref().unwrap().mod_revision == next, "{} instead of {next}", shown(&event));
+            ensure!(
+                event.kv.as_ref().unwrap().mod_revision == next,
+                "{} instead of {next}",
+                event.kv.unwrap().mod_revision
+            );
             next += 1;
         }
     }
     let mut next = first + 600;
     while next <= last {
         for event in from_future.next().await?.events {
-            ensure!(event.kv.as_ref().unwrap().mod_revision == next, "{} instead of {next}", shown(&event));
+            ensure!(
+                event.kv.as_ref().unwrap().mod_revision == next,
+                "{} instead of {next}",
+                event.kv.unwrap().mod_revision
+            );
             next += 1;
         }
     }
     cluster.equal().await?;
+    ensure!(cluster.seats()[away].snapshots_installed() > 0, "no snapshot was sent");
     Ok(())
 }
 
 /// As before, but what the watcher missed is compacted away: it is cancelled and told the revision.
 async fn a_watcher_that_missed_compacted_revisions_is_told(target: Target) -> Result<()> {
-    let flags = [("snapshot-count", "100"), ("experimental-snapshot-catchup-entries", "100")];
-    let cluster = Cluster::start_with(target, 3, Wiring::Proxied, &flags).await?;
+    let cluster = Cluster::start_with(target, 3, Wiring::Proxied, &early_snapshots(target)).await?;
     let away = cluster.follower().await?;
     let mut live = Watch::start(&cluster.client(away).await?, watch("key")).await?;
     cluster.isolate(away)?;
     let client = cluster.client((0..3).find(|&seat| seat != away).unwrap()).await?;
     let mut written = 0;
-    for number in 0..500 {
-        written = revision(&client.put(put("key", number.to_string())).await?.header);
+    let value = vec![b'v'; missed_bytes(target) / 400];
+    for _ in 0..500 {
+        written = revision(&client.put(put("key", &value)).await?.header);
     }
     client.compact(compact(written - 10)).await?;
+    cluster.break_connections()?;
     cluster.heal()?;
-    // etcd may have had time to send what was already there; then nothing is missing up to the end.
+    // A server may have had time to send what was already there; then nothing is missing up to the end.
     let mut next = 2;
     loop {
         let told = live.next().await?;
@@ -191,7 +205,11 @@ async fn a_watcher_that_missed_compacted_revisions_is_told(target: Target) -> Re
             break;
         }
         for event in told.events {
-            ensure!(event.kv.as_ref().unwrap().mod_revision == next, "{} instead of {next}", shown(&event));
+            ensure!(
+                event.kv.as_ref().unwrap().mod_revision == next,
+                "{} instead of {next}",
+                event.kv.unwrap().mod_revision
+            );
             next += 1;
         }
         if next > written {
@@ -199,6 +217,7 @@ async fn a_watcher_that_missed_compacted_revisions_is_told(target: Target) -> Re
         }
     }
     cluster.equal().await?;
+    ensure!(cluster.seats()[away].snapshots_installed() > 0, "no snapshot was sent");
     Ok(())
 }
 

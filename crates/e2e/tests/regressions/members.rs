@@ -10,8 +10,8 @@ use api::etcdserverpb::{
 };
 use e2e::request::{compact, delete, get, lease, op, op_put, put, range, txn, value_is, watch};
 use e2e::{
-    CALL_LIMIT, Cluster, Difference, SETTLE_LIMIT, Target, Watch, Wiring, found_within, holds_within, refusal,
-    revision, shown, within,
+    CALL_LIMIT, Cluster, Difference, SETTLE_LIMIT, Target, Watch, Wiring, early_snapshots, found_within, holds_within,
+    missed_bytes, refusal, revision, shown, within,
 };
 use tokio::time::sleep;
 
@@ -146,15 +146,17 @@ async fn a_transaction_that_reads_the_compacted_past_divides_nobody(target: Targ
 
 /// A12, H1: SIGKILL, and a defragmentation, within moments of a received snapshot.
 async fn a_snapshot_that_arrives_is_whole_or_not_there(target: Target) -> Result<()> {
-    let flags = [("snapshot-count", "100"), ("experimental-snapshot-catchup-entries", "100")];
-    let mut cluster = Cluster::start_with(target, 3, Wiring::Proxied, &flags).await?;
+    let mut cluster = Cluster::start_with(target, 3, Wiring::Proxied, &early_snapshots(target)).await?;
+    let value = vec![b'v'; missed_bytes(target) / 350];
+    let mut installed = 0;
     for round in 0..4_u64 {
         let away = cluster.follower().await?;
         let client = cluster.client(cluster.leader().await?).await?;
         cluster.isolate(away)?;
         for number in 0..400 {
-            client.put(put(format!("key{}", number % 50), vec![b'v'; 2000])).await?;
+            client.put(put(format!("key{}", number % 50), &value)).await?;
         }
+        cluster.break_connections()?;
         cluster.heal()?;
         if round == 3 {
             let behind = cluster.client(away).await?;
@@ -168,7 +170,9 @@ async fn a_snapshot_that_arrives_is_whole_or_not_there(target: Target) -> Result
         }
         cluster.settled().await?;
         cluster.equal().await?;
+        installed += cluster.seats()[away].snapshots_installed();
     }
+    ensure!(installed > 0, "no snapshot was sent");
     Ok(())
 }
 
