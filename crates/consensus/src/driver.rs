@@ -174,6 +174,14 @@ impl Driver {
         self.timeout.settle(&mut self.node);
     }
 
+    /// Counts as if most of an election timeout had passed in silence: a member that has just started has no leader to wait
+    /// for, or hears of one within two ticks.
+    pub fn skip_silence(&mut self) {
+        let raft = &mut self.node.raft;
+        raft.election_elapsed = raft.election_elapsed.max(self.config.election_ticks.saturating_sub(2));
+        self.timeout.settle(&mut self.node);
+    }
+
     /// Starts an election now, if this member may vote and does not lead. A single voter need not wait for a timeout:
     /// there is nobody to disturb.
     pub fn campaign(&mut self) {
@@ -237,6 +245,16 @@ impl Driver {
     pub fn propose_conf_change(&mut self, data: Bytes) -> Result<(), ProposeError> {
         let entry = Entry { data, entry_type: EntryType::EntryConfChange, ..Entry::default() };
         self.propose_entries(vec![entry])
+    }
+
+    /// Whether everything that is known to be committed has been applied, so that the voters are those that count.
+    pub fn has_applied_all(&self) -> bool {
+        self.node.raft.raft_log.applied >= self.node.raft.raft_log.committed
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
     }
 
     /// Whether there is a leader to propose to, who is not handing leadership over.

@@ -122,6 +122,9 @@ impl ApplyThread {
             let entries = entries.len();
             tracing::warn!(?took, "expected-duration" = ?self.warning_duration, entries, "apply request took too long");
         }
+        // Raft hears of changed voters before it hears that their entries are applied.
+        let mut changes = applied.voter_changes.drain(..).map(to_consensus).map(ToConsensus::ConfChanged).collect();
+        self.consensus.send_all(&mut changes);
         if let Some(last) = entries.last() {
             self.board.set_applied(last.index);
             self.report_digest(last.index);
@@ -131,11 +134,9 @@ impl ApplyThread {
         if !applied.events.is_empty() {
             self.events.publish(std::mem::take(&mut applied.events));
         }
-        for change in applied.voter_changes.drain(..) {
-            self.consensus.send(ToConsensus::ConfChanged(to_consensus(change)));
-        }
         if std::mem::take(&mut applied.membership_changed) {
             self.note_membership();
+            self.consensus.look_again();
         }
         if std::mem::take(&mut applied.compacted) {
             self.events.compact(self.machine.shared().view().compacted());

@@ -12,6 +12,7 @@ use crate::handle::Handle;
 
 /// How often the leader asks the members for their versions; etcd's.
 const VERSION_INTERVAL: Duration = Duration::from_secs(4);
+const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs on the transport's thread until the member stops.
@@ -36,8 +37,10 @@ async fn see_to_cluster(handle: &Handle) {
         if !handle.inner().is_published() {
             publish(handle).await;
         }
-        // A new leader decides at once.
-        let _ = timeout(VERSION_INTERVAL, status.changed()).await;
+        if handle.inner().is_published() {
+            // A new leader decides at once.
+            let _ = timeout(VERSION_INTERVAL, status.changed()).await;
+        }
     }
 }
 
@@ -47,12 +50,14 @@ async fn publish(handle: &Handle) {
     let attributes = Attributes { name: settings.name.clone(), client_urls: settings.client_urls.clone() };
     let request =
         ClusterMemberAttrSetRequest { member_id: handle.identity().member_id.0, member_attributes: Some(attributes) };
-    match handle.propose(Request::ClusterMemberAttrSet(request)).await {
-        Ok(_) => tracing::info!(name = settings.name, "published the member"),
-        Err(error) => {
+    // While connections come about, a proposal may get lost on its way to the leader; this one may be made twice.
+    match timeout(PUBLISH_PATIENCE, handle.propose(Request::ClusterMemberAttrSet(request))).await {
+        Ok(Ok(_)) => tracing::info!(name = settings.name, "published the member"),
+        Ok(Err(error)) => {
             tracing::warn!(%error, "cannot publish the member yet");
             sleep(RETRY_INTERVAL).await;
         }
+        Err(_) => tracing::debug!("no answer yet to what was published of this member"),
     }
 }
 

@@ -308,7 +308,8 @@ fn spawn(
     threads.chores.push(thread("lease", move || lease_thread.run())?);
     let (ticked, ticking, fate_of_clock, interval) =
         (stepper.clone(), clock.clone(), fate.clone(), settings.heartbeat_interval);
-    let run_clock = move || ticked.run_clock(ticking.as_ref(), &fate_of_clock, interval);
+    let skips_silence = settings.initial_election_tick_advance;
+    let run_clock = move || ticked.run_clock(ticking.as_ref(), &fate_of_clock, interval, skips_silence);
     threads.clock = Some(thread("clock", run_clock)?);
     let departures = Departures { backend: backend.clone(), bell: bell.clone(), fate: fate.clone() };
     let inner = Inner {

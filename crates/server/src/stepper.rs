@@ -193,8 +193,11 @@ impl Stepper {
 
     fn work_off(&self, mut turn: MutexGuard<'_, Turn>) {
         let turn = &mut *turn;
+        // Read before the inbox is: what is applied by now may have changed the voters, and whoever applied it put that into
+        // the inbox first. Raft must not hear of the entry before the change, or it elects and commits by old voters.
+        let applied = turn.around.board.applied();
         std::mem::swap(&mut *self.inbox.lock(), &mut turn.items);
-        if let Err(error) = turn.step() {
+        if let Err(error) = turn.step(applied) {
             turn.around.fate.fail(format!("consensus: {error}"));
             turn.is_over = true;
         }
@@ -205,8 +208,11 @@ impl Stepper {
     }
 
     /// Lets consensus know that time passes, until the member stops.
-    pub(crate) fn run_clock(&self, clock: &dyn Clock, fate: &Fate, tick_interval: Duration) {
-        self.with_turn(|turn| campaign_if_alone(&mut turn.driver));
+    pub(crate) fn run_clock(&self, clock: &dyn Clock, fate: &Fate, tick_interval: Duration, skips_silence: bool) {
+        if skips_silence {
+            self.with_turn(|turn| turn.driver.skip_silence());
+        }
+        self.look_again();
         let mut next_tick = clock.now().plus(tick_interval);
         while !fate.wait_stopped(next_tick.since(clock.now())) {
             let now = clock.now();
@@ -217,6 +223,11 @@ impl Stepper {
                 next_tick = now.plus(tick_interval);
             }
         }
+    }
+
+    /// Takes note of what is applied by now.
+    pub(crate) fn look_again(&self) {
+        self.step();
     }
 
     fn with_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
@@ -233,14 +244,15 @@ const SWEEP_TICKS: u64 = 64;
 
 impl Turn {
     /// Takes all that came, and carries out what the driver makes of it.
-    fn step(&mut self) -> Result<(), ConsensusError> {
-        self.driver.applied(self.around.board.applied());
+    fn step(&mut self, applied: Index) -> Result<(), ConsensusError> {
         let mut items = std::mem::take(&mut self.items);
         let result = items.drain(..).try_for_each(|item| self.take(item));
         self.items = items;
         if self.is_over || result.is_err() {
             return result;
         }
+        self.driver.applied(applied);
+        campaign_if_alone(&mut self.driver);
         self.propose();
         loop {
             self.begin_read_round();
@@ -255,6 +267,8 @@ impl Turn {
 
     fn take(&mut self, item: ToConsensus) -> Result<(), ConsensusError> {
         match item {
+            // What a member asks of itself it asks as the leader: lapsed leases may have been renewed at another one since.
+            ToConsensus::Propose(Proposal { reply_to: None, .. }) if !self.driver.leads() => {}
             ToConsensus::Propose(proposal) if self.driver.takes_proposals() => {
                 self.ids.push(proposal.id);
                 self.data.push(proposal.data);
@@ -310,7 +324,6 @@ impl Turn {
     fn conf_changed(&mut self, change: VoterChange) -> Result<(), ConsensusError> {
         let (voters, learners) = self.driver.conf_changed(change)?;
         tracing::info!(voters = in_log(&voters), learners = in_log(&learners), "configuration in force");
-        campaign_if_alone(&mut self.driver);
         Ok(())
     }
 
@@ -321,8 +334,8 @@ impl Turn {
         }
     }
 
-    /// What the member asks of itself is asked again anyway, so only others' proposals wait.
     fn hold(&mut self, proposal: Proposal, is_conf_change: bool) {
+        // What the member asks of itself is asked again anyway.
         if proposal.reply_to.is_some() {
             let until = self.now + self.around.proposal_ticks_max;
             self.held.push_back(Held { proposal, is_conf_change, until });
@@ -466,7 +479,7 @@ fn in_log(members: &[MemberId]) -> String {
 
 /// A cluster of one waits for nobody.
 fn campaign_if_alone(driver: &mut Driver) {
-    if driver.is_only_voter() && driver.status().role == Role::Follower {
+    if driver.is_only_voter() && !driver.leads() && driver.has_applied_all() {
         driver.campaign();
     }
 }
@@ -533,16 +546,8 @@ pub(crate) mod tests {
         pub(crate) apply: Arc<Inbox<ToApply>>,
     }
 
-    pub(crate) fn single_voter() -> Parts {
-        let config = DriverConfig {
-            id: MemberId(1),
-            heartbeat_ticks: 1,
-            election_ticks: 10,
-            pre_vote: true,
-            kept_entries_max: 10,
-            kept_bytes_max: 1 << 20,
-        };
-        let restored = Restored {
+    fn alone() -> Restored {
+        Restored {
             hard_state: HardState::default(),
             voters: vec![MemberId(1)],
             learners: vec![],
@@ -550,6 +555,21 @@ pub(crate) mod tests {
             terms: vec![(Index(0), Term(0))],
             before_first: Index(0),
             entries: vec![],
+        }
+    }
+
+    pub(crate) fn single_voter() -> Parts {
+        parts(alone())
+    }
+
+    fn parts(restored: Restored) -> Parts {
+        let config = DriverConfig {
+            id: MemberId(1),
+            heartbeat_ticks: 1,
+            election_ticks: 10,
+            pre_vote: true,
+            kept_entries_max: 10,
+            kept_bytes_max: 1 << 20,
         };
         let driver = Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap();
         let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::<Board>::default());
@@ -593,12 +613,34 @@ pub(crate) mod tests {
         assert_eq!(in_log(&[]), "");
     }
 
+    /// Founders have their members from the log, one entry each: the first one alone is no cluster.
+    #[test]
+    fn nobody_leads_by_part_of_the_voters_that_are_committed() {
+        let entries = [1, 2, 3].map(|index| types::LogEntry {
+            term: Term(1),
+            index: Index(index),
+            kind: types::EntryKind::ConfChange,
+            data: Bytes::new(),
+        });
+        let hard_state = HardState { term: Term(1), vote: MemberId(0), commit: Index(3) };
+        let parts = parts(Restored { hard_state, voters: vec![], entries: entries.to_vec(), ..alone() });
+        let change = |member| ToConsensus::ConfChanged(VoterChange::AddVoter(MemberId(member)));
+        parts.stepper.send(change(1));
+        assert_eq!(parts.stepper.turn.lock().driver.status().role, Role::Follower, "the others are not applied yet");
+        let mut rest = vec![change(2), change(3)];
+        parts.stepper.send_all(&mut rest);
+        parts.board.set_applied(Index(3));
+        parts.stepper.look_again();
+        let turn = parts.stepper.turn.lock();
+        assert_eq!((turn.driver.status().role, turn.driver.voters().len()), (Role::Follower, 3));
+    }
+
     #[test]
     fn what_many_threads_bring_is_committed_once_and_in_their_order() {
         const THREADS: u64 = 4;
         const EACH: u64 = 2000;
         let parts = single_voter();
-        parts.stepper.with_turn(|turn| campaign_if_alone(&mut turn.driver));
+        parts.stepper.look_again();
         let log = keep_log(&parts);
         for thread in 0..THREADS {
             let stepper = parts.stepper.clone();
@@ -634,7 +676,7 @@ pub(crate) mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let parts = single_voter();
-            parts.stepper.with_turn(|turn| campaign_if_alone(&mut turn.driver));
+            parts.stepper.look_again();
             let desk = Desk::new();
             tokio::task::spawn_local(desk.clone().sort_mail());
             let propose = |id| {
@@ -660,8 +702,9 @@ pub(crate) mod tests {
         let log = keep_log(&parts);
         let fate = parts.stepper.turn.lock().around.fate.clone();
         let (stepper, ending) = (parts.stepper.clone(), fate.clone());
-        let clock =
-            std::thread::spawn(move || stepper.run_clock(&SystemClock::default(), &ending, Duration::from_millis(1)));
+        let clock = std::thread::spawn(move || {
+            stepper.run_clock(&SystemClock::default(), &ending, Duration::from_millis(1), true)
+        });
         let mut items = vec![];
         while !items.iter().any(|item| matches!(item, ToApply::Leading(true))) {
             items.clear();

@@ -179,6 +179,19 @@ fn election_timeouts_depend_on_the_seed_alone() {
 }
 
 #[test]
+fn a_member_that_has_just_started_need_not_wait_for_a_whole_timeout() {
+    let mut driver = driver(restored(&[ME.0, 8]));
+    driver.skip_silence();
+    let mut effects = vec![];
+    let ticks = (1..100).find(|_| {
+        driver.tick();
+        driver.drain(&mut effects);
+        driver.status().role == Role::Candidate
+    });
+    assert!(ticks.is_some_and(|ticks| (2..12).contains(&ticks)), "{ticks:?}");
+}
+
+#[test]
 fn the_only_voter_leads_no_sooner_than_its_log_is_on_disk() {
     let mut follower = driver(restored(&[ME.0, 8]));
     let append = Message {
