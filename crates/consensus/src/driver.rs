@@ -252,6 +252,11 @@ impl Driver {
         self.node.raft.raft_log.applied >= self.node.raft.raft_log.committed
     }
 
+    /// The term this member is in.
+    pub fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
     /// Whether this member leads, as far as it knows.
     pub fn leads(&self) -> bool {
         self.node.raft.state == StateRole::Leader

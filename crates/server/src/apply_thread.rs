@@ -11,7 +11,7 @@ use bytes::Bytes;
 use consensus::VoterChange;
 use env::Clock;
 use machine::{Applied, Machine, MachineError};
-use types::{Index, LogEntry, MemberId, SnapshotMeta};
+use types::{EntryKind, Index, LogEntry, MemberId, SnapshotMeta};
 use watch::EventLog;
 
 use crate::backend_thread::CommitBell;
@@ -146,6 +146,14 @@ impl ApplyThread {
         for (id, _, result) in applied.results.drain(..) {
             if let Some(waiter) = waiters.remove(&id) {
                 outgoing.add(waiter.address, result.map(Answer::Applied).map_err(Error::from));
+            }
+        }
+        // An empty entry begins a term. Whatever was proposed before, and is not in the log by now, was lost with the old
+        // leader; or it is still on its way, which is no better to wait for.
+        let begun = entries.iter().rev().find(|entry| entry.kind == EntryKind::Normal && entry.data.is_empty());
+        if let Some(begun) = begun {
+            for (_, waiter) in waiters.extract_if(|_, waiter| waiter.term < begun.term) {
+                outgoing.add(waiter.address, Err(Error::TimeoutLeaderFailure));
             }
         }
         Ok(())

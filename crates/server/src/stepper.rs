@@ -15,7 +15,7 @@ use consensus::{ConsensusError, Driver, Effect, Progress, ProposeError, Role, Vo
 use env::Clock;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use types::{Index, LogEntry, MemberId, Message, MessageKind};
+use types::{Index, LogEntry, MemberId, Message, MessageKind, Term};
 
 use crate::apply_thread::ToApply;
 use crate::error::Error;
@@ -82,6 +82,8 @@ pub(crate) struct Waiter {
     pub(crate) address: Address<Answer>,
     /// In ticks: whoever waits has given up by then. A proposal may be lost on its way to the leader, or with the leader.
     until: u64,
+    /// The term it was proposed in.
+    pub(crate) term: Term,
 }
 
 /// A proposal that waits for a leader, and until when.
@@ -330,7 +332,8 @@ impl Turn {
     fn await_result(&mut self, id: u64, reply_to: Option<Address<Answer>>) {
         if let Some(address) = reply_to {
             let until = self.now + self.around.proposal_ticks_max;
-            self.around.waiters.lock().insert(id, Waiter { address, until });
+            let waiter = Waiter { address, until, term: self.driver.term() };
+            self.around.waiters.lock().insert(id, waiter);
         }
     }
 
@@ -533,7 +536,7 @@ impl ReadsAwaitingApply {
 pub(crate) mod tests {
     use consensus::{DriverConfig, Restored};
     use env::{SystemClock, SystemRng};
-    use types::{HardState, Term};
+    use types::HardState;
 
     use super::*;
     use crate::mailbox::Desk;
@@ -703,7 +706,7 @@ pub(crate) mod tests {
         let fate = parts.stepper.turn.lock().around.fate.clone();
         let (stepper, ending) = (parts.stepper.clone(), fate.clone());
         let clock = std::thread::spawn(move || {
-            stepper.run_clock(&SystemClock::default(), &ending, Duration::from_millis(1), true)
+            stepper.run_clock(&SystemClock::default(), &ending, Duration::from_millis(1), true);
         });
         let mut items = vec![];
         while !items.iter().any(|item| matches!(item, ToApply::Leading(true))) {
