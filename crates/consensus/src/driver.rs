@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use env::Rng;
-use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, MessageType};
+use raft::eraftpb::{ConfChange, ConfChangeType, Entry, MessageType};
 use raft::{Config, GetEntriesContext, RawNode, SnapshotStatus, StateRole};
-use types::{HardState, Index, LogEntry, MemberId, Message, MessageKind, Term};
+use types::{EntryKind, HardState, Index, LogEntry, MemberId, Message, MessageKind, Term};
 
 use crate::effect::{Effect, Progress, Role, Status, VoterChange};
 use crate::election_timeout::ElectionTimeout;
@@ -243,8 +243,8 @@ impl Driver {
     /// # Errors
     /// [`ProposeError`]; then nothing was appended.
     pub fn propose_conf_change(&mut self, data: Bytes) -> Result<(), ProposeError> {
-        let entry = Entry { data, entry_type: EntryType::EntryConfChange, ..Entry::default() };
-        self.propose_entries(vec![entry])
+        let change = LogEntry { term: Term(0), index: Index(0), kind: EntryKind::ConfChange, data };
+        self.propose_entries(vec![to_entry(change)])
     }
 
     /// Whether everything that is known to be committed has been applied, so that the voters are those that count.

@@ -162,7 +162,7 @@ impl LogStore {
 }
 
 fn cost(entry: &Entry) -> usize {
-    entry.data.len() + ENTRY_OVERHEAD_BYTES
+    entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
 }
 
 /// The first entries of `entries` that cost no more than `limit`, at least one.

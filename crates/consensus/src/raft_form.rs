@@ -4,22 +4,32 @@ use bytes::Bytes;
 use raft::eraftpb::{self, ConfState, Entry, EntryType, MessageType};
 use types::{EntryKind, HardState, Index, LogEntry, MemberId, Message, MessageKind, SnapshotMeta, Term};
 
+/// A change of the voters travels through raft-rs in an entry's `context`, where raft-rs does not look. Its own message has
+/// no kind number 3, a learner that is added, and proposals with one would be dropped; what is empty it takes for a change.
 pub(crate) fn to_entry(entry: LogEntry) -> Entry {
-    let entry_type = match entry.kind {
-        EntryKind::Normal => EntryType::EntryNormal,
-        EntryKind::ConfChange => EntryType::EntryConfChange,
-        EntryKind::ConfChangeV2 => EntryType::EntryConfChangeV2,
-    };
-    Entry { entry_type, term: entry.term.0, index: entry.index.0, data: entry.data, ..Entry::default() }
+    let LogEntry { term, index, kind, data } = entry;
+    let mut entry = Entry { term: term.0, index: index.0, ..Entry::default() };
+    match kind {
+        EntryKind::Normal => entry.data = data,
+        EntryKind::ConfChange => {
+            entry.entry_type = EntryType::EntryConfChange;
+            entry.context = data;
+        }
+        EntryKind::ConfChangeV2 => {
+            entry.entry_type = EntryType::EntryConfChangeV2;
+            entry.data = data;
+        }
+    }
+    entry
 }
 
 pub(crate) fn from_entry(entry: Entry) -> LogEntry {
-    let kind = match entry.entry_type {
-        EntryType::EntryNormal => EntryKind::Normal,
-        EntryType::EntryConfChange => EntryKind::ConfChange,
-        EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
+    let (kind, data) = match entry.entry_type {
+        EntryType::EntryNormal => (EntryKind::Normal, entry.data),
+        EntryType::EntryConfChange => (EntryKind::ConfChange, entry.context),
+        EntryType::EntryConfChangeV2 => (EntryKind::ConfChangeV2, entry.data),
     };
-    LogEntry { term: Term(entry.term), index: Index(entry.index), kind, data: entry.data }
+    LogEntry { term: Term(entry.term), index: Index(entry.index), kind, data }
 }
 
 pub(crate) fn from_hard_state(state: &eraftpb::HardState) -> HardState {
