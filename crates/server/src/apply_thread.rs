@@ -123,7 +123,9 @@ impl ApplyThread {
             tracing::warn!(?took, "expected-duration" = ?self.warning_duration, entries, "apply request took too long");
         }
         // Raft hears of changed voters before it hears that their entries are applied.
-        let mut changes = applied.voter_changes.drain(..).map(to_consensus).map(ToConsensus::ConfChanged).collect();
+        let mut changes: Vec<_> =
+            applied.voter_changes.drain(..).map(to_consensus).map(ToConsensus::ConfChanged).collect();
+        let voters_were_to_change = !changes.is_empty();
         self.consensus.send_all(&mut changes);
         if let Some(last) = entries.last() {
             self.board.set_applied(last.index);
@@ -136,6 +138,9 @@ impl ApplyThread {
         }
         if std::mem::take(&mut applied.membership_changed) {
             self.note_membership();
+        }
+        if voters_were_to_change {
+            // Refused ones too: until raft knows that one is applied, it makes nothing of the next.
             self.consensus.look_again();
         }
         if std::mem::take(&mut applied.compacted) {

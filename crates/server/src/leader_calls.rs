@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use machine::ApplyError;
+use membership::MembershipError;
 use peer::PeerError;
 use peer::client::ClientError;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -48,6 +50,13 @@ impl Handle {
                     match there(url, left).await {
                         Ok(answer) => return Ok(Found::There(answer)),
                         Err(ClientError::Refused(PeerError::LeaseNotFound)) => return Ok(Found::Nowhere),
+                        Err(ClientError::Refused(PeerError::MemberNotFound)) => {
+                            return Err(ApplyError::from(MembershipError::IdNotFound).into());
+                        }
+                        Err(ClientError::Refused(PeerError::MemberNotLearner)) => {
+                            return Err(ApplyError::from(MembershipError::NotLearner).into());
+                        }
+                        Err(ClientError::Refused(PeerError::LearnerNotReady)) => return Err(Error::LearnerNotReady),
                         Err(error) => tracing::debug!(%leader, %error, "the leader does not answer"),
                     }
                 }
