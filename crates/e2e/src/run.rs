@@ -104,21 +104,6 @@ macro_rules! on_both_targets {
             })*
         }
     };
-    (unlimited clusters: $($body:ident),* $(,)?) => {
-        mod etcd {
-            $(#[test]
-            fn $body() {
-                $crate::run_unlimited(super::$body($crate::Target::Etcd));
-            })*
-        }
-        mod quorate {
-            $(#[test]
-            #[ignore = "Quorate does not run clusters of several members yet"]
-            fn $body() {
-                $crate::run_unlimited(super::$body($crate::Target::Quorate));
-            })*
-        }
-    };
     (clusters: $($body:ident),* $(,)?) => {
         mod etcd {
             $(#[test]
@@ -128,7 +113,6 @@ macro_rules! on_both_targets {
         }
         mod quorate {
             $(#[test]
-            #[ignore = "Quorate does not run clusters of several members yet"]
             fn $body() {
                 $crate::run_within($crate::CLUSTER_LIMIT, $crate::Target::Quorate, super::$body);
             })*

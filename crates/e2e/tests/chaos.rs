@@ -40,7 +40,7 @@ async fn stale_reads_are_found(target: Target) -> Result<()> {
 
 mod planted {
     use super::stale_reads_are_found;
-    e2e::on_both_targets!(unlimited clusters: stale_reads_are_found);
+    e2e::on_both_targets!(unlimited: stale_reads_are_found);
 }
 
 /// One test for each fault.
@@ -49,7 +49,7 @@ macro_rules! faults {
         $(async fn $name(target: Target) -> Result<()> {
             histories(target, Fault::$fault).await
         })*
-        e2e::on_both_targets!(unlimited clusters: $($name),*);
+        e2e::on_both_targets!(unlimited: $($name),*);
     };
 }
 

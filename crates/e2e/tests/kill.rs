@@ -200,5 +200,5 @@ mod one {
 
 mod three {
     use super::acknowledged_writes_survive_sigkill_of_any_members;
-    e2e::on_both_targets!(unlimited clusters: acknowledged_writes_survive_sigkill_of_any_members);
+    e2e::on_both_targets!(unlimited: acknowledged_writes_survive_sigkill_of_any_members);
 }
