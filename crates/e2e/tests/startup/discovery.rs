@@ -155,3 +155,35 @@ fn a_member_founds_the_cluster_that_name_service_lists() {
         Ok(())
     });
 }
+
+#[test]
+fn three_members_become_a_cluster_through_a_discovery_service() {
+    run(Target::Quorate, |_| async {
+        let service = Member::start(Target::Etcd).await?;
+        service.put(put(size_key("three"), "3")).await?;
+        let grounds = [Ground::new()?, Ground::new()?, Ground::new()?];
+        let mut processes = Vec::new();
+        for (number, ground) in grounds.iter().enumerate() {
+            let flags = [
+                format!("--name=m{number}"),
+                format!("--discovery-endpoints={}", service.address()),
+                "--discovery-token=three".to_owned(),
+                format!("--initial-advertise-peer-urls=http://{}:2380", ground.address().ip()),
+            ];
+            processes.push(ground.start(&[], &flags.each_ref().map(String::as_str))?);
+        }
+        let mut clients = Vec::new();
+        for (ground, process) in grounds.iter().zip(&mut processes) {
+            clients.push(ground.ready(process).await?);
+        }
+        clients[0].put(put("a", "1")).await?;
+        for client in &clients {
+            assert_eq!(client.range(get("a")).await?.kvs[0].value, "1");
+            let members = client.member_list(MemberListRequest { linearizable: true }).await?.members;
+            let mut names: Vec<String> = members.into_iter().map(|member| member.name).collect();
+            names.sort();
+            assert_eq!(names, ["m0", "m1", "m2"]);
+        }
+        Ok(())
+    });
+}
