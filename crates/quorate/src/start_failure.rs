@@ -47,7 +47,8 @@ impl StartFailure {
                 | StartError::ForeignData { .. }
                 | StartError::Locked { .. }
                 | StartError::Directory { .. } => "failed to take the data directory",
-                StartError::LogMissing { .. }
+                StartError::CutShort { .. }
+                | StartError::LogMissing { .. }
                 | StartError::Gap { .. }
                 | StartError::Mismatch { .. }
                 | StartError::NotAMember(_)

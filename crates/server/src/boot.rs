@@ -19,7 +19,7 @@ use wal::{Wal, WalError, WalMeta, WalOptions};
 
 use crate::bootstrap::{Bootstrap, NotAMember, standalone};
 use crate::layout::{Layout, Place};
-use crate::settings::Settings;
+use crate::settings::{InitialState, Settings};
 use crate::shared::{COMPATIBLE_VERSION, Identity};
 
 /// Why a member does not start. Nothing was changed on disk unless said otherwise.
@@ -45,6 +45,11 @@ pub enum StartError {
     Gap { log: PathBuf, state: PathBuf, first: Index, needed: Index },
     #[error("{log} and {state} do not belong together ({what}); restore both from the same copy")]
     Mismatch { log: PathBuf, state: PathBuf, what: String },
+    #[error(
+        "--data-dir {path}: the first start was cut short before the log held anything, and these flags do not lead to the \
+         same member and cluster; remove the directory and start again"
+    )]
+    CutShort { path: PathBuf },
     #[error(transparent)]
     NotAMember(#[from] NotAMember),
     #[error(transparent)]
@@ -142,7 +147,12 @@ pub fn boot(
     entries.retain(|entry| entry.index > applied.0);
     let is_blank = recovered.last == Index(0) && applied.0 == Index(0) && hard_state == HardState::default();
     let added = if is_blank {
-        first_entries(settings, begin, recovered.meta)
+        let first = first_entries(settings, begin, recovered.meta);
+        // One that was to join is waited for by others; one that was to found would wait for ever.
+        if first.is_none() && *begin == Bootstrap::Restart && settings.initial_state == InitialState::New {
+            return Err(StartError::CutShort { path: layout.root.clone() });
+        }
+        first
     } else if settings.force_new_cluster {
         let membership = machine.shared().membership();
         let (learners_max, tail) = (settings.learners_max, &entries);
