@@ -40,7 +40,7 @@ impl Namespaces {
     /// Makes the namespace of one more member; returns its address.
     pub(super) fn add(&mut self, seat: usize) -> Result<Ipv4Addr> {
         ensure!(seat < 13, "the subnet has room for 13 members");
-        let (namespace, wire, bridge) = (self.namespace(seat), format!("{}v{seat:x}", self.name), self.bridge());
+        let (namespace, wire, bridge) = (self.namespace(seat), self.wire(seat), self.bridge());
         run(&format!("ip netns add {namespace}"))?;
         self.seats.push(seat);
         run(&format!("ip link add {wire} type veth peer name eth0 netns {namespace}"))?;
@@ -81,6 +81,10 @@ impl Namespaces {
         format!("{}b", self.name)
     }
 
+    fn wire(&self, seat: usize) -> String {
+        format!("{}v{seat:x}", self.name)
+    }
+
     fn namespace(&self, seat: usize) -> String {
         format!("{}n{seat:x}", self.name)
     }
@@ -100,6 +104,8 @@ impl Drop for Namespaces {
         // What cannot be taken away stays until the machine goes; nothing here uses its name again.
         run(&format!("ip link del {}", self.bridge())).ok();
         for &seat in &self.seats {
+            // A namespace goes only with its last socket, which may take the kernel a while; its wire goes now.
+            run(&format!("ip link del {}", self.wire(seat))).ok();
             run(&format!("ip netns del {}", self.namespace(seat))).ok();
         }
     }
