@@ -97,7 +97,7 @@ async fn post(settings: &Settings, link: &Link, url: &str, queued: &Queued) -> R
         let mut connection = match idle_connection(link, url).await {
             Some(connection) => connection,
             None => {
-                let patience = Patience { read: None, write: Some(IO_TIMEOUT) };
+                let patience = Patience { read: None, write: Some(settings.write_timeout) };
                 Connection::open(&address, settings.dial_timeout, patience).await?
             }
         };

@@ -48,6 +48,10 @@ pub struct Settings {
     pub peer_urls: Vec<String>,
     /// How long a connection may take to come about; etcd: 1 s and the election timeout.
     pub dial_timeout: Duration,
+    /// How long one read of a stream may take; link heartbeats come far more often.
+    pub read_timeout: Duration,
+    /// How long one write to a peer may take.
+    pub write_timeout: Duration,
     /// Bytes of messages that may wait for one peer.
     pub queue_bytes_max: usize,
     /// Connections that others may hold open to this member.
@@ -63,6 +67,8 @@ impl Settings {
             version: version.to_owned(),
             peer_urls,
             dial_timeout: Duration::from_secs(2),
+            read_timeout: IO_TIMEOUT,
+            write_timeout: IO_TIMEOUT,
             queue_bytes_max: 64 << 20,
             connections_max: 1024,
         }

@@ -98,7 +98,7 @@ async fn read_once<H: Host>(
 ) -> Result<std::convert::Infallible, StreamError> {
     let settings = &port.shared.settings;
     let url = PeerUrl::parse(url)?;
-    let patience = Patience { read: Some(IO_TIMEOUT), write: Some(IO_TIMEOUT) };
+    let patience = Patience { read: Some(settings.read_timeout), write: Some(settings.write_timeout) };
     let mut connection = Connection::open(&url, settings.dial_timeout, patience).await?;
     let request =
         Request::get(format!("/raft/stream/{}/{}", kind.name(), settings.member)).header(HOST, url.authority());

@@ -99,7 +99,7 @@ async fn accept<H: Host>(port: Rc<Port<H>>, listener: TcpListener) {
 }
 
 async fn serve<H: Host>(port: &Rc<Port<H>>, stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
-    let patience = Patience { read: None, write: Some(IO_TIMEOUT) };
+    let patience = Patience { read: None, write: Some(port.shared.settings.write_timeout) };
     let stream = PatientStream::of(patience)(stream)?;
     let service = service_fn(|request| async { Ok::<_, Infallible>(inbound::answer(port, request).await) });
     hyper::server::conn::http1::Builder::new()

@@ -87,7 +87,7 @@ impl Handle {
         membership.validate(&change, self.inner().settings.learners_max).map_err(ApplyError::from)?;
         let progress = self.inner().consensus.progress();
         let learner = progress.iter().find(|progress| progress.member == id).map(|progress| progress.matched);
-        if !learner.is_some_and(|learner| is_in_sync(learner, self.inner().board.commit())) {
+        if !learner.is_some_and(|learner| is_in_sync(learner, self.inner().consensus.last_index())) {
             return Err(Error::LearnerNotReady);
         }
         self.admit_change(&change)?;

@@ -339,6 +339,8 @@ fn peer_settings(identity: &Identity, settings: &Settings) -> peer::Settings {
     let peer_urls = settings.peer_urls.clone();
     peer::Settings {
         dial_timeout: Duration::from_secs(1) + settings.election_timeout,
+        read_timeout: settings.peer_read_timeout,
+        write_timeout: settings.peer_write_timeout,
         ..peer::Settings::new(identity.cluster_id, identity.member_id, identity.version, peer_urls)
     }
 }

@@ -161,6 +161,11 @@ impl Stepper {
         Stepper { inbox: Mutex::default(), turn: Mutex::new(turn) }
     }
 
+    /// The end of this member's log.
+    pub(crate) fn last_index(&self) -> Index {
+        self.with_turn(|turn| turn.driver.last_index())
+    }
+
     /// How far the other members are; empty where this member does not lead.
     pub(crate) fn progress(&self) -> Vec<Progress> {
         self.with_turn(|turn| turn.driver.progress())
