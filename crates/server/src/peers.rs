@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::etcdserverpb::{HashKvRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
+use api::etcdserverpb::{HashKvRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberPromoteRequest};
 use bytes::Bytes;
 use env::{Rng, SystemRng};
 use machine::{ApplyError, Reply};
@@ -103,7 +103,8 @@ async fn answer(handle: Handle, request: PeerRequest) -> Result<PeerResponse, Pe
     match request {
         PeerRequest::Members => Ok(members(&handle)),
         PeerRequest::Promote { id, .. } => {
-            handle.promote_here(MemberId(id)).await.map_err(refused_promotion)?;
+            // One that does not lead asks the leader on, as etcd's members do.
+            handle.member_promote(MemberPromoteRequest { id }).await.map_err(refused_promotion)?;
             Ok(members(&handle))
         }
         PeerRequest::HashKv { revision } => {
