@@ -28,7 +28,7 @@ pub struct LeaseRules {
 /// history ends.
 ///
 /// # Errors
-/// [`Rule::LeaseEarly`] or [`Rule::LeaseLate`].
+/// [`Rule::LeaseEarly`], [`Rule::LeaseLate`] or [`Rule::LeaseRevived`].
 pub fn check_leases(
     history: &History,
     findings: &Findings,
@@ -49,6 +49,7 @@ pub fn check_leases(
     for (lease, life) in lives {
         let Some(ttl) = life.ttl.filter(|_| life.grants == 1) else { continue };
         let time = ttl.unsigned_abs() * rules.second;
+        check_revived(lease, &life)?;
         check_early(lease, &life, time - time * rules.drift_permille / 1000)?;
         let has_keys = || findings.replay.attached_now(lease).next().is_some();
         let ended = match life.ended {
@@ -177,6 +178,17 @@ fn check_early(lease: LeaseId, life: &Life, time: u64) -> Result<(), Violation> 
         }
     }
     Ok(())
+}
+
+fn check_revived(lease: LeaseId, life: &Life) -> Result<(), Violation> {
+    let Some(gone) = life.gone.iter().filter(|gone| gone.by.is_none()).map(|gone| gone.at).min() else { return Ok(()) };
+    match life.asked.iter().find(|(asked, _)| *asked > gone) {
+        Some(&(asked, renewal)) => {
+            let what = format!("lease {lease} was gone at {gone}, and renewed when asked for at {asked}");
+            Err(Violation::new(Rule::LeaseRevived, [renewal], what))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_late(lease: LeaseId, life: &Life, disturbed: &[u64], ended: u64, time: u64) -> Result<(), Violation> {

@@ -45,6 +45,8 @@ pub enum Rule {
     // of leases
     LeaseEarly,
     LeaseLate,
+    /// Renewed after it was seen to be gone.
+    LeaseRevived,
 }
 
 /// One contradiction.

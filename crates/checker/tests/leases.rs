@@ -66,6 +66,16 @@ fn a_renewal_counts_from_when_it_was_asked_for() {
 }
 
 #[test]
+fn a_lease_that_is_gone_is_not_renewed() {
+    let mut history = granted();
+    renew(&mut history, 12, 10);
+    assert_eq!(rule(history, Some(11), &[], 100), Err(Rule::LeaseRevived));
+    let mut history = granted();
+    renew(&mut history, 12, 0);
+    assert_eq!(rule(history, Some(11), &[], 100), Ok(()));
+}
+
+#[test]
 fn another_leader_gives_all_the_time_anew() {
     assert_eq!(rule(granted(), Some(19), &[9], 100), Ok(()));
     assert_eq!(rule(granted(), Some(22), &[9], 100), Err(Rule::LeaseLate));

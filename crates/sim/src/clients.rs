@@ -136,16 +136,19 @@ impl World {
         self.clients[client].leases.retain(|held| held.abandons_at > now);
         let lease = self.clients[client].leases.first().map(|held| held.lease);
         let number = self.operations.len();
+        if let Some(lease) = lease.filter(|_| self.dice.percent(self.plan.renewals)) {
+            return Request::KeepAlive(lease);
+        }
         match (self.dice.below(100), lease) {
             (0..25, _) => Request::Put(self.put(number)),
             (25..32, _) => Request::Delete { keys: self.keys(), previous: self.dice.percent(50) },
             (32..47, _) => Request::Txn(self.txn(number)),
-            (47..52, Some(lease)) => Request::Put(self.leased_put(number, lease)),
-            (52..68, Some(lease)) => Request::KeepAlive(lease),
-            (68..70, Some(lease)) => Request::Revoke(lease),
-            (47..55, None) => {
-                Request::Grant { lease: LeaseId(number as i64 + 1), ttl: self.dice.between(2, 30) as i64 }
-            }
+            (47..60, Some(lease)) => Request::Put(self.leased_put(number, lease)),
+            (60..62, Some(lease)) => Request::Revoke(lease),
+            (47..55, None) => Request::Grant {
+                lease: LeaseId(number as i64 + 1),
+                ttl: self.dice.between(2, self.plan.ttl_max) as i64,
+            },
             _ => Request::Range(self.range(client)),
         }
     }

@@ -152,7 +152,7 @@ impl World {
                 self.mend_after(15 * SECOND, Mending::DiskFull(victim));
             }
             // What cannot be mended is done to a minority at most.
-            Kind::DiskError if self.is_another_spoilt(victim) => {}
+            Kind::DiskError if self.must_be_spared(victim) => {}
             Kind::DiskError => {
                 self.counts.fault("disk error");
                 let operation = *self.dice.pick(&SYNCS).expect("not empty");
@@ -227,8 +227,7 @@ impl World {
 
     /// Bits flip where they were durable; the member is restarted so that it meets them. At most one member at a time.
     fn rot(&mut self, victim: MemberId) {
-        let there = self.members.values().filter(|member| !member.is_gone).count();
-        if self.is_another_spoilt(victim) || there < 3 {
+        if self.must_be_spared(victim) {
             return;
         }
         self.counts.fault("rot");
@@ -247,9 +246,13 @@ impl World {
         self.restart_after(victim, 2 * SECOND);
     }
 
-    fn is_another_spoilt(&self, victim: MemberId) -> bool {
+    /// Whether nothing may be spoilt at this member that cannot be mended: another's is, or there are too few of them.
+    fn must_be_spared(&self, victim: MemberId) -> bool {
         let is_spoilt = |member: &Member| !member.is_gone && (member.is_doubtful || member.excuse == Some("rot"));
-        !self.operator.is_idle() || self.members.iter().any(|(id, member)| *id != victim && is_spoilt(member))
+        let there = self.members.values().filter(|member| !member.is_gone).count();
+        there < 3
+            || !self.operator.is_idle()
+            || self.members.iter().any(|(id, member)| *id != victim && is_spoilt(member))
     }
 
     pub(crate) fn excuse(&mut self, id: MemberId, why: &'static str) {

@@ -78,6 +78,9 @@ pub(crate) struct Life {
     replays_from: Option<Index>,
 }
 
+/// The log keeps no more segments than these for members that are behind.
+const SEGMENTS_FOR_OTHERS_MAX: usize = 16;
+
 /// For events that whichever life is the member's then has to take.
 const ANY_LIFE: u64 = 0;
 
@@ -102,7 +105,7 @@ enum ToWal {
     Persist { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState> },
     Restore { number: u64, snapshot: SnapshotMeta, entries: Vec<LogEntry>, hard_state: Option<HardState> },
     Fetch { from: Index, to: Index, limit_bytes: u64 },
-    Release(Index),
+    Release { before: Index, needed: Index },
     Mark,
 }
 
@@ -126,15 +129,14 @@ impl World {
         if member.is_gone || member.life.is_some() {
             return;
         }
-        let founders: Vec<MemberId> = (1..=self.plan.members).map(MemberId).collect();
-        let founders = member.is_founder.then_some(&founders[..]);
+        let name = member.name.clone();
         let lie = self.plant.and_then(Plant::lie);
         let disk = disks::lying(&member.disk, lie);
-        let rng = self.dice.split();
+        let rngs = (self.dice.split(), self.dice.split());
         let plant = self.plant.filter(|_| self.faults.count > 0);
         self.note("start", id.0);
         self.counts.restarts += 1;
-        match boot::boot(&disk, &self.plan, plant, id, founders, rng) {
+        match boot::boot(&disk, &self.plan, plant, (id, name.as_deref()), rngs) {
             Ok(parts) => self.begin_life(id, parts, disk),
             Err(why) => self.stopped(id, &format!("it does not start: {why}")),
         }
@@ -183,7 +185,7 @@ impl World {
             rounds: BTreeMap::new(),
             awaiting_apply: Vec::new(),
             // As the server makes ids: unlike those of the member's earlier lives, and of other members.
-            next_id: id.0 << 48 | (wall & ((1 << 40) - 1)) << 8,
+            next_id: (id.0 << 48) | (wall & ((1 << 40) - 1)) << 8,
             status,
             last_data: Bytes::new(),
             receives_snapshot: false,
@@ -560,7 +562,8 @@ impl World {
             return;
         }
         life.applying = life.to_apply.drain(..).collect();
-        let lasts = if self.dice.percent(2) { self.dice.about(50 * MS) } else { self.dice.between(20, 500) };
+        let lasts =
+            if self.dice.percent(self.plan.slow_apply) { self.dice.about(50 * MS) } else { self.dice.between(20, 500) };
         self.again(id, life, lasts, LifeEvent::ApplyDone);
     }
 
@@ -583,7 +586,7 @@ impl World {
             self.read(id, life, operation);
         }
         if self.strikes(Plant::ReleaseTooEarly) {
-            life.to_wal.push_back(ToWal::Release(applied.next()));
+            life.to_wal.push_back(ToWal::Release { before: applied.next(), needed: applied.next() });
         }
         life.hub.advance();
         self.serve_streams(id, life);
@@ -660,7 +663,7 @@ impl World {
     }
 
     fn spoil_entries(&mut self, id: MemberId, life: &mut Life, entries: &mut [LogEntry]) {
-        let is_victim = id == MemberId(1);
+        let is_victim = self.members.keys().next() == Some(&id);
         for entry in entries.iter_mut().filter(|entry| entry.kind == EntryKind::Normal) {
             if life.replays_from == Some(entry.index) && self.strikes(Plant::AppliedBeforeData) {
                 // It counted as applied, and what it did was lost with the crash.
@@ -764,8 +767,10 @@ impl World {
             Ok(committed) => {
                 life.commit = Commit::Idle;
                 let kept = if life.wal_is_full { 0 } else { self.plan.catchup_entries };
-                let release = Index(committed.applied.0.0.saturating_sub(kept) + 1);
-                life.to_wal.push_back(ToWal::Release(release));
+                let before = Index(committed.applied.0.0.saturating_sub(kept) + 1);
+                let in_touch = life.driver.progress().into_iter().filter(|progress| progress.is_active);
+                let needed = in_touch.map(|progress| progress.needs).min().filter(|_| !life.wal_is_full);
+                life.to_wal.push_back(ToWal::Release { before, needed: needed.unwrap_or(before).min(before) });
                 if life.backend.staged_bytes() > 0 {
                     life.commit = Commit::Waiting;
                     self.again(id, life, self.plan.backend_interval, LifeEvent::Commit);
@@ -849,8 +854,11 @@ impl World {
             Request::KeepAlive(_) => {
                 let leader = life.driver.status().leader;
                 if leader == id {
-                    life.reads.push(operation);
-                    self.turn(id, life);
+                    // Once all it has committed is applied, it need not ask the others.
+                    match life.machine.applied() >= life.driver.status().commit {
+                        true => self.read(id, life, operation),
+                        false => self.begin_read(id, life, operation),
+                    }
                 } else if leader == MemberId(0) || self.network.is_cut(id, leader) {
                     self.tell(operation, Outcome::Failed);
                 } else if self.strikes(Plant::RenewAnywhere) {
@@ -1071,7 +1079,10 @@ impl Life {
                     };
                     self.written.fetched.push((from, entries));
                 }
-                ToWal::Release(index) => self.written.release = Some(index),
+                ToWal::Release { before, needed } => {
+                    let is_long = self.wal.segment_count() > SEGMENTS_FOR_OTHERS_MAX;
+                    self.written.release = Some(if is_long { before } else { needed });
+                }
                 ToWal::Mark => self.wal.mark_durable()?,
             }
         }
@@ -1089,8 +1100,8 @@ impl Life {
     fn release_while_full(&mut self) -> Result<(), WalError> {
         let mut release = self.written.release.take();
         self.to_wal.retain(|item| match item {
-            ToWal::Release(index) => {
-                release = Some(*index);
+            ToWal::Release { before, .. } => {
+                release = Some(*before);
                 false
             }
             _ => true,

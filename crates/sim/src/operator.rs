@@ -7,8 +7,10 @@ use crate::boot;
 use crate::dice::{MS, SECOND};
 use crate::world::{Event, Member, World};
 
+#[derive(Default)]
 pub(crate) struct Operator {
-    next_id: u64,
+    /// How many were added.
+    added: u64,
     /// What is being done, step by step; the first is at work.
     steps: Vec<Step>,
 }
@@ -21,17 +23,13 @@ enum Step {
 }
 
 impl Operator {
-    pub(crate) fn new(members: u64) -> Operator {
-        Operator { next_id: members + 1, steps: Vec::new() }
-    }
-
     pub(crate) fn is_idle(&self) -> bool {
         self.steps.is_empty()
     }
 
     fn add(&mut self) {
-        let id = MemberId(self.next_id);
-        self.next_id += 1;
+        self.added += 1;
+        let id = MemberId(self.added);
         self.steps.extend([Step::AddLearner(id), Step::Promote(id)]);
     }
 }
@@ -53,7 +51,9 @@ impl World {
         let there: Vec<MemberId> =
             self.members.iter().filter(|(_, member)| !member.is_gone).map(|(id, _)| *id).collect();
         let some = self.dice.pick(&there).copied();
+        let may_shrink = self.plan.shrinks && self.dice.percent(50);
         match there.len() {
+            2..=3 if may_shrink => self.operator.steps.extend(some.map(Step::Remove)),
             ..=3 => {
                 self.operator.add();
                 if self.dice.percent(60) {
@@ -90,12 +90,12 @@ impl World {
                 if !self.members.contains_key(&id) {
                     self.counts.fault("member added");
                     let local = self.dice.below(1000 * SECOND);
-                    self.members.insert(id, Member::new(local, false));
+                    self.members.insert(id, Member::new(local, None));
                     self.schedule(100 * MS, Event::Restart(id));
                 }
                 return self.step_done();
             }
-            Step::AddLearner(id) => Change::Add(boot::member(id, true)),
+            Step::AddLearner(id) => Change::Add(boot::learner(id)),
             Step::Promote(id) => match membership.member(id) {
                 Some(member) if member.is_learner => {
                     let (theirs, ours) = (self.applied(id), self.applied(leader));

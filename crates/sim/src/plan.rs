@@ -27,6 +27,14 @@ pub struct Plan {
     pub duplication: u64,
     pub compaction_every: Micros,
     pub lease_checkpoints: bool,
+    /// Of a hundred requests of who has a lease, so many renew it.
+    pub renewals: u64,
+    /// The longest time to live that is asked for, in seconds.
+    pub ttl_max: u64,
+    /// Whether the cluster may become smaller than three.
+    pub shrinks: bool,
+    /// Of a hundred batches, so many are applied slowly.
+    pub slow_apply: u64,
     /// Mean time between faults; 0 for none.
     pub fault_every: Micros,
     /// Mean time until a crashed member is started again.
@@ -96,6 +104,10 @@ impl Plan {
             duplication: *dice.pick(&[0, 0, 1000, 10_000]).expect("not empty"),
             compaction_every: dice.between(20, 120) * SECOND,
             lease_checkpoints: dice.percent(30),
+            renewals: *dice.pick(&[16, 16, 50]).expect("not empty"),
+            ttl_max: *dice.pick(&[4, 30, 30]).expect("not empty"),
+            shrinks: dice.percent(20),
+            slow_apply: *dice.pick(&[1, 2, 20]).expect("not empty"),
             fault_every: dice.between(2, 40) * SECOND,
             restart: *dice.pick(&[50 * MS, SECOND, 5 * SECOND, 20 * SECOND]).expect("not empty"),
             faults,

@@ -159,6 +159,8 @@ impl Plant {
                 plan.faults.membership = true;
             }
             Plant::MembershipTooEarly => {
+                plan.shrinks = true;
+                plan.members = 3;
                 plan.faults.membership = true;
                 plan.faults.isolate_leader = true;
             }
@@ -170,6 +172,11 @@ impl Plant {
             _ => plan.think = 200 * MS,
         }
         plan
+    }
+
+    /// Whether it is about what a restart finds.
+    pub(crate) fn forgets(self) -> bool {
+        matches!(self, Plant::ForgetVote | Plant::ForgetHardState | Plant::TruncateTail)
     }
 
     pub(crate) fn lie(self) -> Option<Lie> {

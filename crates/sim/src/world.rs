@@ -10,6 +10,7 @@ use env::{Monotonic, SimDisk};
 use types::{Index, MemberId, Message};
 use watch::HistoryLoad;
 
+use crate::boot;
 use crate::clients::Client;
 use crate::counts::Counts;
 use crate::dice::{Dice, MS, Micros, SECOND};
@@ -133,8 +134,8 @@ pub(crate) struct Member {
     pub(crate) excuse: Option<&'static str>,
     /// A sync of its disk has failed once.
     pub(crate) is_doubtful: bool,
-    /// One of those that the cluster began with.
-    pub(crate) is_founder: bool,
+    /// What it is called, if the cluster began with it.
+    pub(crate) name: Option<String>,
     /// Taken out of the cluster, or wiped: never started again.
     pub(crate) is_gone: bool,
 }
@@ -237,11 +238,11 @@ impl World {
     pub fn new(seed: u64, plan: Plan, plant: Option<Plant>) -> World {
         let mut dice = Dice::new(seed);
         let network = Network::new(plan.network_delay, plan.loss, plan.duplication);
-        let operator = Operator::new(plan.members);
+        let operator = Operator::default();
         let mut members = BTreeMap::new();
-        for number in 1..=plan.members {
+        for (id, name) in boot::founders(&plan) {
             let local = dice.below(1000 * SECOND);
-            members.insert(MemberId(number), Member::new(local, true));
+            members.insert(id, Member::new(local, Some(name)));
         }
         World {
             now: 0,
@@ -461,7 +462,7 @@ impl World {
 }
 
 impl Member {
-    pub(crate) fn new(local: Micros, is_founder: bool) -> Member {
+    pub(crate) fn new(local: Micros, name: Option<String>) -> Member {
         Member {
             disk: SimDisk::new(),
             life: None,
@@ -470,7 +471,7 @@ impl Member {
             slowness: 1,
             excuse: None,
             is_doubtful: false,
-            is_founder,
+            name,
             is_gone: false,
         }
     }
