@@ -256,7 +256,8 @@ impl World {
     }
 
     pub(crate) fn excuse(&mut self, id: MemberId, why: &'static str) {
-        if let Some(member) = self.members.get_mut(&id) {
+        // Rot that has not been met yet may still be met after anything else is mended.
+        if let Some(member) = self.members.get_mut(&id).filter(|member| member.excuse != Some("rot")) {
             member.excuse = Some(why);
         }
     }

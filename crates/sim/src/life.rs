@@ -318,7 +318,12 @@ impl World {
 
     fn take_snapshot(&mut self, id: MemberId, life: &mut Life, message: Message, copy: &StateCopy) {
         let from = message.from;
-        let arrived = !life.receives_snapshot && copy.write(&life.disk).is_ok();
+        let written =
+            if life.receives_snapshot { Err("another is being installed".to_owned()) } else { copy.write(&life.disk) };
+        let arrived = written.is_ok();
+        if let Err(why) = written {
+            self.note("snapshot refused", (id.0, from.0, why));
+        }
         let back = self.dice.between(1, 5) * MS;
         self.schedule_for(from, back, LifeEvent::SnapshotSent { to: id, arrived });
         if arrived {
