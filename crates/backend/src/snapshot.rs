@@ -106,6 +106,14 @@ impl Backend {
         Ok(true)
     }
 
+    /// Removes what an earlier [`Import`] could not remove itself, because the disk failed then. Nothing may be coming in.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    pub fn discard_unfinished(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
+        remove_unfinished(disk, path)
+    }
+
     /// Opens the snapshot that was received beside this state, to be looked at before it is adopted.
     ///
     /// # Errors

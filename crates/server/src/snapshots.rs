@@ -52,8 +52,11 @@ pub(crate) struct Arrivals {
     state: Mutex<Arrival>,
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Arrival {
     None,
+    /// Bytes come.
+    Arriving,
     /// On disk, and not yet given to raft.
     Whole(SnapshotMeta),
     /// Given to raft.
@@ -61,7 +64,8 @@ enum Arrival {
 }
 
 struct Arriving {
-    import: Import,
+    /// Gone once it is finished.
+    import: Option<Import>,
     arrivals: Arc<Arrivals>,
 }
 
@@ -104,27 +108,99 @@ impl Arrivals {
 impl SnapshotSink for ArrivalSink {
     fn begin(&self, message: &Message) -> io::Result<Box<dyn SnapshotWriter + Send>> {
         let arrivals = &self.0;
-        if !matches!(*arrivals.state.lock(), Arrival::None) {
-            return Err(io::Error::other("an earlier snapshot is being installed"));
+        {
+            let mut state = arrivals.state.lock();
+            if matches!(*state, Arrival::Arriving | Arrival::Installing) {
+                return Err(io::Error::other("an earlier snapshot is being received or installed"));
+            }
+            // One that raft never got is replaced.
+            *state = Arrival::Arriving;
         }
-        let import = Import::create(arrivals.disk.clone(), &arrivals.layout.state, Options::default());
+        let mut arriving = Arriving { import: None, arrivals: arrivals.clone() };
+        let (disk, path) = (&arrivals.disk, &arrivals.layout.state);
+        // What an earlier one left behind when the disk failed would be in the way for ever.
+        Backend::discard_unfinished(disk.as_ref(), path).map_err(io::Error::other)?;
+        let import = Import::create(disk.clone(), path, Options::default()).map_err(io::Error::other)?;
+        arriving.import = Some(import);
         let index = message.snapshot.as_ref().map(|meta| meta.index.0);
         tracing::info!(from = %message.from, index, "a snapshot is coming in");
-        Ok(Box::new(Arriving { import: import.map_err(io::Error::other)?, arrivals: arrivals.clone() }))
+        Ok(Box::new(arriving))
     }
 }
 
 impl SnapshotWriter for Arriving {
     fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.import.write(&bytes).map_err(io::Error::other)
+        let import = self.import.as_mut().expect("it is taken only at the end");
+        import.write(&bytes).map_err(io::Error::other)
     }
 
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        let Arriving { import, arrivals } = *self;
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        let import = self.import.take().expect("it is taken only here");
         import.finish().map_err(io::Error::other)?;
-        let meta = arrivals.meta()?;
+        let meta = self.arrivals.meta()?;
         tracing::info!(index = meta.index.0, term = meta.term.0, "the snapshot is here");
-        *arrivals.state.lock() = Arrival::Whole(meta);
+        *self.arrivals.state.lock() = Arrival::Whole(meta);
         Ok(())
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        // Its file goes before the next may come.
+        drop(self.import.take());
+        let mut state = self.arrivals.state.lock();
+        if *state == Arrival::Arriving {
+            *state = Arrival::None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use env::{DiskOperation, Fault, SimDisk};
+    use types::{MemberId, MessageKind};
+
+    use super::*;
+
+    fn arrivals(disk: &SimDisk) -> ArrivalSink {
+        disk.create_dir_all(Path::new("data")).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let layout = Layout::new(Path::new("data"), None);
+        let backend = Backend::open(disk.clone(), &layout.state, Options::default()).unwrap();
+        ArrivalSink(Arc::new(Arrivals::new(disk, layout, backend)))
+    }
+
+    fn begin(sink: &ArrivalSink) -> io::Result<Box<dyn SnapshotWriter + Send>> {
+        sink.begin(&Message::new(MessageKind::Snapshot, MemberId(1), MemberId(2)))
+    }
+
+    #[test]
+    fn one_comes_in_at_a_time_and_one_that_breaks_off_leaves_room_for_the_next() {
+        let sink = arrivals(&SimDisk::new());
+        let first = begin(&sink).unwrap();
+        assert!(begin(&sink).is_err());
+        drop(first);
+        let mut second = begin(&sink).unwrap();
+        assert!(second.write(Bytes::from_static(b"this is no state, by far")).is_err() || second.finish().is_err());
+        drop(begin(&sink).unwrap());
+    }
+
+    #[test]
+    fn what_a_failing_disk_leaves_behind_is_in_nobodys_way() {
+        let disk = SimDisk::new();
+        let sink = arrivals(&disk);
+        // The file of one that breaks off cannot be removed.
+        let first = begin(&sink).unwrap();
+        disk.inject(Fault {
+            operation: Some(DiskOperation::Remove),
+            path_contains: "received".into(),
+            skip: 0,
+            times: 1,
+            error: io::ErrorKind::Other,
+        });
+        drop(first);
+        drop(begin(&sink).expect("the next one removes it"));
     }
 }
