@@ -16,6 +16,7 @@ use testkit::grpc::{Client, Status};
 
 use crate::{Target, found_within, holds_within, refusal, request, within};
 
+mod alter;
 mod links;
 mod namespaces;
 mod seat;

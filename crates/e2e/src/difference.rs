@@ -26,6 +26,8 @@ pub enum Difference {
     /// A transaction that fails because it reads what is compacted or to come writes nothing on any member. On etcd up to
     /// 3.6 its writes happen on all members but the one that proposed it.
     FailedTransactionsAreWhole,
+    /// An alarm for data that differs names the member whose data is wrong, if most others agree. That of etcd 3.5 names nobody.
+    CorruptMembersAreNamed,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
     NoAutoCompaction,
 }

@@ -35,4 +35,5 @@ pub const NOT_A_LEARNER: Refusal = (Code::FailedPrecondition, "etcdserver: can o
 pub const LEARNER_NOT_READY: Refusal =
     (Code::FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader");
 pub const TOO_MANY_LEARNERS: Refusal = (Code::FailedPrecondition, "etcdserver: too many learner members in cluster");
+pub const CORRUPT: Refusal = (Code::DataLoss, "etcdserver: corrupt cluster");
 pub const NOT_FOR_LEARNERS: Refusal = (Code::Unavailable, "etcdserver: rpc not supported for learner");

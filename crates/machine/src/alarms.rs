@@ -36,6 +36,11 @@ impl Alarms {
         self.0.iter().any(|&(_, raised)| raised == alarm)
     }
 
+    /// Whether it is known of this member that its data differs.
+    pub fn is_corrupt(&self, member: MemberId) -> bool {
+        self.0.contains(&(member, Alarm::Corrupt))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -79,6 +79,11 @@ impl View {
         hash::on_demand(&self.0, revision)
     }
 
+    /// The hashes made when the removal of the last ten compactions began, the newest first.
+    pub fn compaction_hashes(&self) -> Vec<HashKv> {
+        self.0.hashes.lock().iter().rev().copied().collect()
+    }
+
     /// Removes up to `max_rows` of the versions that compactions left unreadable. For one background thread, which
     /// stages what it gets, pauses, and calls again until it gets [`PruneStep::Finished`].
     ///

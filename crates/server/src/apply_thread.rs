@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::etcdserverpb::alarm_request::AlarmAction;
 use api::etcdserverpb::internal_raft_request::Request;
-use api::etcdserverpb::{AlarmRequest, AlarmType};
 use backend::Backend;
 use bytes::Bytes;
 use consensus::VoterChange;
@@ -180,15 +178,14 @@ impl ApplyThread {
     fn note_digest(&mut self, member: MemberId, index: Index, digest: u64) {
         let Some(divergence) = &mut self.divergence else { return };
         let voters = self.machine.shared().membership().conf_state().voters;
+        let raised = self.machine.shared().alarms();
         for corrupt in divergence.note(member, index, digest, &voters) {
+            if raised.is_corrupt(corrupt) {
+                continue;
+            }
             tracing::error!(member = %corrupt, %index, "members hold different states; raising the alarm");
-            let alarm = AlarmRequest {
-                action: AlarmAction::Activate.into(),
-                member_id: corrupt.0,
-                alarm: AlarmType::Corrupt.into(),
-            };
             let id = self.ids.next();
-            let data = encode(id, Request::Alarm(alarm));
+            let data = encode(id, Request::Alarm(divergence::raise_corrupt(corrupt)));
             self.consensus.send(ToConsensus::Propose(Proposal { id, data, reply_to: None }));
         }
     }

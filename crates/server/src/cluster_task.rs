@@ -1,4 +1,5 @@
-//! What a member does for its cluster without being asked: it says who it is, and the leader sees to the version.
+//! What a member does for its cluster without being asked: it says who it is, and the leader sees to the version. And if the
+//! operator asks for it, data is compared.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use api::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionS
 use membership::{ClusterVersion, next_cluster_version};
 use tokio::time::{sleep, timeout};
 
+use crate::corruption;
 use crate::error::Error;
 use crate::handle::Handle;
 
@@ -19,8 +21,20 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) async fn run(handle: Handle) {
     tokio::select! {
         () = handle.stopped() => {}
-        () = see_to_cluster(&handle) => {}
+        _ = async { tokio::join!(see_to_cluster(&handle), see_to_data(&handle)) } => {}
     }
+}
+
+async fn see_to_data(handle: &Handle) {
+    let member = handle.inner();
+    if member.board.is_unchecked() {
+        if let Err(found) = corruption::check_before_serving(handle).await {
+            return member.fate.fail(found);
+        }
+        tracing::info!("compared the data with the other members'");
+        member.board.set_is_unchecked(false);
+    }
+    corruption::check_regularly(handle).await;
 }
 
 async fn see_to_cluster(handle: &Handle) {

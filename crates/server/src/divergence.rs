@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::etcdserverpb::alarm_request::AlarmAction;
+use api::etcdserverpb::{AlarmRequest, AlarmType};
 use bytes::Bytes;
 use types::{Index, MemberId};
 
@@ -17,8 +19,8 @@ const REPORT_BYTES: usize = 16;
 #[derive(Default)]
 pub(crate) struct Divergence {
     digests: BTreeMap<Index, BTreeMap<MemberId, u64>>,
-    /// Whom an alarm was raised for already.
-    accused: BTreeSet<MemberId>,
+    /// Who was found to differ at these indexes.
+    accused: BTreeMap<Index, BTreeSet<MemberId>>,
 }
 
 /// The digest of a state at an index, as it travels: both numbers, eight bytes each, the higher ones first.
@@ -37,27 +39,51 @@ pub(crate) fn parse_report(report: &[u8]) -> Option<(Index, u64)> {
 
 impl Divergence {
     /// Notes a member's digest, this one's own too. Returns the members that are found to differ from most of `voters`
-    /// by it, each only once; `MemberId(0)` if there is no telling who is wrong.
+    /// by it, each once for an index; `MemberId(0)` if there is no telling who is wrong.
     pub(crate) fn note(&mut self, member: MemberId, index: Index, digest: u64, voters: &[MemberId]) -> Vec<MemberId> {
         let known = self.digests.entry(index).or_default();
         known.insert(member, digest);
         let accused = accuse(known, voters);
+        if accused.is_empty() {
+            self.forget_old();
+            return accused;
+        }
+        let before = self.accused.entry(index).or_default();
+        let found = accused.into_iter().filter(|member| before.insert(*member)).collect();
+        self.forget_old();
+        found
+    }
+
+    fn forget_old(&mut self) {
         while self.digests.len() > INDEXES_MAX {
             self.digests.pop_first();
         }
-        accused.into_iter().filter(|member| self.accused.insert(*member)).collect()
+        if let Some(oldest) = self.digests.keys().next() {
+            self.accused = self.accused.split_off(oldest);
+        }
     }
 }
 
 fn accuse(known: &BTreeMap<MemberId, u64>, voters: &[MemberId]) -> Vec<MemberId> {
-    let of_voters = || known.iter().filter(|(member, _)| voters.contains(member)).map(|(_, digest)| *digest);
-    let count = |digest: u64| of_voters().filter(|other| *other == digest).count();
-    match of_voters().find(|digest| count(*digest) > voters.len() / 2) {
+    let have_all_told = || voters.iter().all(|voter| known.contains_key(voter));
+    match right_digest(known, voters) {
         Some(right) => known.iter().filter(|(_, digest)| **digest != right).map(|(member, _)| *member).collect(),
-        None if of_voters().count() == voters.len() && !voters.is_empty() => vec![MemberId(0)],
+        None if have_all_told() && !voters.is_empty() => vec![MemberId(0)],
         // Others have not said theirs yet.
         None => Vec::new(),
     }
+}
+
+/// The digest that most of the voters have.
+pub(crate) fn right_digest(known: &BTreeMap<MemberId, u64>, voters: &[MemberId]) -> Option<u64> {
+    let of_voters = || known.iter().filter(|(member, _)| voters.contains(member)).map(|(_, digest)| *digest);
+    let count = |digest: u64| of_voters().filter(|other| *other == digest).count();
+    of_voters().find(|digest| count(*digest) > voters.len() / 2)
+}
+
+/// What raises the alarm for a member whose state is wrong.
+pub(crate) fn raise_corrupt(member: MemberId) -> AlarmRequest {
+    AlarmRequest { action: AlarmAction::Activate.into(), member_id: member.0, alarm: AlarmType::Corrupt.into() }
 }
 
 #[cfg(test)]
@@ -79,14 +105,15 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_differs_from_most_is_named_once() {
+    fn the_one_that_differs_from_most_is_named_once_for_an_index() {
         let mut divergence = Divergence::default();
         assert_eq!(note(&mut divergence, 1, 1000, 5), NOBODY);
         assert_eq!(note(&mut divergence, 2, 1000, 6), NOBODY, "one against one");
         assert_eq!(note(&mut divergence, 3, 1000, 5), [2]);
+        assert_eq!(note(&mut divergence, 3, 1000, 5), NOBODY, "it was named");
         assert_eq!(note(&mut divergence, 1, 2000, 8), NOBODY);
         assert_eq!(note(&mut divergence, 3, 2000, 8), NOBODY);
-        assert_eq!(note(&mut divergence, 2, 2000, 9), NOBODY, "it was named");
+        assert_eq!(note(&mut divergence, 2, 2000, 9), [2], "an alarm that was cleared comes again");
     }
 
     #[test]
@@ -116,5 +143,11 @@ mod tests {
             }
         }
         assert_eq!(divergence.digests.len(), INDEXES_MAX);
+        for index in (201_000..=400_000).step_by(1000) {
+            note(&mut divergence, 1, index, 1);
+            note(&mut divergence, 2, index, 1);
+            assert_eq!(note(&mut divergence, 3, index, 2), [3]);
+        }
+        assert_eq!((divergence.digests.len(), divergence.accused.len()), (INDEXES_MAX, INDEXES_MAX));
     }
 }

@@ -24,6 +24,7 @@ mod bootstrap;
 mod claim;
 mod cluster;
 mod cluster_task;
+mod corruption;
 mod divergence;
 mod error;
 mod fate;

@@ -108,16 +108,19 @@ impl Member {
         let claim = claim_directories(disk.as_ref(), &layout)?;
         let core = boot(&disk, &layout, &settings, begin, rng)?;
         let arrivals = Arc::new(Arrivals::new(disk, layout, core.backend.clone()));
-        spawn(core, settings, clock, arrivals, peer_listeners, claim)
+        let is_unchecked = settings.corruption_checks.initial && matches!(begin, Bootstrap::Restart);
+        spawn(core, settings, clock, arrivals, peer_listeners, claim, is_unchecked)
     }
 
-    /// Waits until this member has a leader, the cluster knows where its clients find it, and has a version.
+    /// Waits until this member has a leader, the cluster knows where its clients find it and has a version, and nothing
+    /// was found wrong with the data, if that is to be checked.
     ///
     /// # Errors
     /// [`StartError::Stopped`] if something broke meanwhile.
     pub fn wait_ready(&self) -> Result<(), StartError> {
         let (board, fate) = (&self.inner.board, &self.inner.fate);
-        let is_ready = || board.leader().is_some() && self.inner.is_published() && self.inner.has_version();
+        let is_known = || self.inner.is_published() && self.inner.has_version();
+        let is_ready = || board.leader().is_some() && !board.is_unchecked() && is_known();
         board.wait_until(|| board.is_stopped() || is_ready());
         if board.is_stopped() {
             return Err(StartError::Stopped(fate.failure().unwrap_or_default()));
@@ -199,6 +202,7 @@ fn spawn(
     arrivals: Arc<Arrivals>,
     peer_listeners: Vec<std::net::TcpListener>,
     claim: Claim,
+    is_unchecked: bool,
 ) -> Result<Member, StartError> {
     let Core { identity, driver, wal, machine, backend } = core;
     let (bell, chores) = (Arc::new(CommitBell::default()), Arc::new(Chores::default()));
@@ -214,6 +218,7 @@ fn spawn(
     let ids = Arc::new(RequestIds::new(identity.member_id, clock.wall()));
     let (status_changed, status) = tokio::sync::watch::channel(driver.status());
     let (finished, compaction_finished) = tokio::sync::watch::channel(-1);
+    board.set_is_unchecked(is_unchecked);
     board.set_applied(backend.applied().0);
     board.set_status(driver.status());
     let transport = Transport::new(peer_settings(&identity, &settings), clock.clone());

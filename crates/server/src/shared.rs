@@ -39,6 +39,9 @@ pub(crate) struct Board {
     // apply
     applied: AtomicU64,
     is_learner: AtomicBool,
+    // peers
+    /// Its data is yet to be compared with the others'.
+    is_unchecked: AtomicBool,
     // wal and backend
     wal_is_full: AtomicBool,
     backend_is_full: AtomicBool,
@@ -156,6 +159,16 @@ impl Board {
     pub(crate) fn set_applied(&self, index: Index) {
         self.applied.store(index.0, Ordering::SeqCst);
         self.note_move();
+    }
+
+    /// Whether this member may serve only once its data was compared with the others'.
+    pub(crate) fn set_is_unchecked(&self, is_unchecked: bool) {
+        self.is_unchecked.store(is_unchecked, Ordering::SeqCst);
+        self.note_move();
+    }
+
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.is_unchecked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn applied(&self) -> Index {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use testkit::grpc::Client;
 
 use super::wiring::Place;
-use super::{SETTLE_LIMIT, answers, gone};
+use super::{SETTLE_LIMIT, alter, answers, gone};
 use crate::{Process, Target};
 
 /// One member of a cluster.
@@ -151,6 +151,16 @@ impl Seat {
     /// Takes the data away. The process must not run.
     pub fn wipe(&mut self) -> Result<()> {
         fs::remove_dir_all(self.data_dir()).context("wipe the data")
+    }
+
+    /// Makes the stored value `from` another one of the same length, in a way that the member does not notice by itself.
+    /// It must have been stopped, not killed, so that the value has reached its state.
+    pub fn alter_value(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
+        ensure!(!self.running(), "it still runs");
+        match self.target {
+            Target::Etcd => alter::etcd(&self.data_dir(), from, to),
+            Target::Quorate => alter::quorate(&self.data_dir(), from, to),
+        }
     }
 
     /// Waits until it answers a linearizable read; returns the connection it answered on.

@@ -1,6 +1,7 @@
 //! What a client can observe of a cluster of several members, by area.
 #![allow(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod corruption;
 mod founding;
 mod leadership;
 mod learners;
