@@ -5,7 +5,7 @@ use api::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRe
 use lease::RenewError;
 use machine::{Body, Reply};
 use prost::Message;
-use types::LeaseId;
+use types::{LeaseId, Term};
 
 use crate::error::Error;
 use crate::handle::Handle;
@@ -72,18 +72,30 @@ impl Handle {
         // A lease whose grant was acknowledged before this call is applied here after this.
         self.catch_up().await?;
         let revision = self.view().revision();
+        let term = self.raft_term();
         let renewed = self.state().lessor().lock().renew(id, self.now());
         match renewed {
             Ok(renewal) => {
                 if renewal.clear_checkpoint {
                     self.clear_checkpoint(id).await?;
                 }
+                self.confirm_leadership(term).await?;
                 Ok(KeepAlive { revision, ttl: renewal.ttl })
             }
             // A lapsed lease is on its way out: nobody may count on it any more.
-            Err(RenewError::NotFound | RenewError::Expired) => Ok(KeepAlive { revision, ttl: 0 }),
+            Err(RenewError::NotFound | RenewError::Expired) => {
+                self.confirm_leadership(term).await?;
+                Ok(KeepAlive { revision, ttl: 0 })
+            }
             Err(RenewError::NotPrimary) => Err(Error::NotLeader),
         }
+    }
+
+    /// Returns if this member has led since `term`, in which it did: what it renewed in between, no other leader could let
+    /// lapse. One that was replaced without knowing must not promise a lease to anybody.
+    async fn confirm_leadership(&self, term: Term) -> Result<(), Error> {
+        self.linearizable().await?;
+        if self.leads() && self.raft_term() == term { Ok(()) } else { Err(Error::NotLeader) }
     }
 
     /// Returns once everything this leader has committed is applied.
