@@ -81,7 +81,8 @@ pub struct Driver {
     now: u64,
     /// Contexts of reads that raft was asked for and has not answered yet, in order, and when it was asked.
     reads: VecDeque<(u64, u64)>,
-    /// Contexts of reads that wait for a leader, or for its first commit; raft would drop them until then.
+    /// Contexts of reads that wait for a leader, for its first commit (raft would drop them until then), or for the end of
+    /// the leader's round.
     early_reads: Vec<u64>,
     /// The same for reads of other members.
     early_reads_of_others: Vec<Message>,
@@ -90,6 +91,8 @@ pub struct Driver {
     /// Term and vote as they were last handed out for writing.
     written_vote: (Term, MemberId),
     held: Held,
+    /// How far all members were told that entries are committed.
+    told_commit: u64,
     /// Entries that are being read back, by the index of the first.
     fetching: BTreeMap<u64, Vec<GetEntriesContext>>,
     /// To be attached to the next answer to the leader.
@@ -102,8 +105,12 @@ pub struct Driver {
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 const MESSAGE_BYTES_MAX: u64 = 512 << 10;
 const COMMITTED_BYTES_PER_ROUND_MAX: u64 = 16 << 20;
-const INFLIGHT_MESSAGES_MAX: usize = 512;
-/// Reads of other members that wait for this member's first commit as a leader; more are dropped, and asked again.
+/// Appends under way to one member. What is proposed while so many are leaves together with the next, so that batches grow
+/// with the load: every message wakes threads at both ends.
+const INFLIGHT_MESSAGES_MAX: usize = 4;
+/// With more than this on its way to a quorum, what is committed is told with the next entries, or once less is.
+const UNCOMMITTED_ENTRIES_BUSY: u64 = 32;
+/// Reads of other members that wait for this member's next round as a leader; more are dropped, and asked again.
 const EARLY_READS_OF_OTHERS_MAX: usize = 1024;
 
 impl Driver {
@@ -122,6 +129,7 @@ impl Driver {
             check_quorum: true,
             pre_vote: config.pre_vote,
             batch_append: true,
+            skip_bcast_commit: true,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_ROUND_MAX,
             ..Config::default()
@@ -155,6 +163,7 @@ impl Driver {
             lazy_hard_state: None,
             written_vote,
             held: Held::default(),
+            told_commit: 0,
             fetching: BTreeMap::new(),
             report: None,
             reports: Vec::new(),
@@ -301,7 +310,7 @@ impl Driver {
             return Ok(());
         }
         let leads = self.node.raft.state == StateRole::Leader;
-        if message.kind == MessageKind::ReadIndex && leads && !self.node.raft.commit_to_current_term() {
+        if message.kind == MessageKind::ReadIndex && leads && !self.read_round_may_begin() {
             if self.early_reads_of_others.len() < EARLY_READS_OF_OTHERS_MAX {
                 self.early_reads_of_others.push(message);
             }
@@ -442,6 +451,7 @@ impl Driver {
     /// Appends to `effects` everything that is to be done now.
     pub fn drain(&mut self, effects: &mut Vec<Effect>) {
         self.ask_reads();
+        self.tell_commit();
         while self.node.has_ready() {
             self.take_ready(effects);
         }
@@ -454,6 +464,19 @@ impl Driver {
         self.ask_for_entries(effects);
         effects.extend(self.reports.drain(..).map(|(from, report)| Effect::Report { from, report }));
         self.note_status(effects);
+    }
+
+    /// Tells the others what is committed. Under load the entries that follow tell it soon.
+    fn tell_commit(&mut self) {
+        let raft = &mut self.node.raft;
+        let committed = raft.raft_log.committed;
+        if raft.state != StateRole::Leader || committed <= self.told_commit {
+            return;
+        }
+        if raft.raft_log.last_index() - committed <= UNCOMMITTED_ENTRIES_BUSY {
+            raft.bcast_append();
+            self.told_commit = committed;
+        }
     }
 
     fn take_ready(&mut self, effects: &mut Vec<Effect>) {
@@ -561,7 +584,7 @@ impl Driver {
         if !leads {
             self.early_reads_of_others.clear();
         }
-        if raft.leader_id == 0 || (leads && !raft.commit_to_current_term()) {
+        if raft.leader_id == 0 || (leads && !self.read_round_may_begin()) {
             return;
         }
         for context in std::mem::take(&mut self.early_reads) {
@@ -571,6 +594,13 @@ impl Driver {
         for message in std::mem::take(&mut self.early_reads_of_others) {
             self.step_raft(message);
         }
+    }
+
+    /// Whether this leader may ask the others whether it still leads: not before its first commit; and while it does, whoever
+    /// comes shares the next round. A round that gets lost is repeated with every heartbeat.
+    fn read_round_may_begin(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.commit_to_current_term() && raft.read_only.pending_read_count() == 0
     }
 
     fn answer_read(&mut self, context: &[u8], index: Index, effects: &mut Vec<Effect>) {

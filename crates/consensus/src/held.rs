@@ -61,8 +61,35 @@ impl Held {
     }
 
     pub(crate) fn take_ready(&mut self) -> Vec<Message> {
+        drop_superseded(&mut self.ready);
         std::mem::take(&mut self.ready)
     }
+}
+
+/// Leaves out what a later message to the same member says, too: of several heartbeats the last answers the reads of all, an
+/// acknowledgement covers those of fewer entries, and an append tells the commit index as one without entries would.
+fn drop_superseded(messages: &mut Vec<Message>) {
+    if messages.len() < 2 {
+        return;
+    }
+    let mut later = Vec::new();
+    messages.reverse();
+    messages.retain(|message| {
+        let is_superseded = later.iter().any(|&(kind, to, term, index)| {
+            (kind, to, term) == (message.kind, message.to, message.term) && message.index <= index
+        });
+        let may_be_left_out = match message.kind {
+            MessageKind::Heartbeat => true,
+            MessageKind::Append => message.entries.is_empty(),
+            MessageKind::AppendResponse => !message.reject && message.context.is_empty(),
+            _ => return true,
+        };
+        if !message.reject {
+            later.push((message.kind, message.to, message.term, message.index));
+        }
+        !(is_superseded && may_be_left_out)
+    });
+    messages.reverse();
 }
 
 /// Whether a message says nothing of the sender's log or vote.
@@ -111,5 +138,40 @@ mod tests {
         assert_eq!(ready(&mut held), []);
         held.on_disk(1);
         assert_eq!(ready(&mut held), [MessageKind::VoteResponse, MessageKind::HeartbeatResponse]);
+    }
+
+    #[test]
+    fn what_a_later_message_says_too_is_left_out() {
+        use types::{EntryKind, Index, LogEntry, Term};
+        let at =
+            |kind, index: u64, to| Message { index: Index(index), ..Message::new(kind, MemberId(1), MemberId(to)) };
+        let entry =
+            LogEntry { term: Term(1), index: Index(8), kind: EntryKind::Normal, data: bytes::Bytes::from_static(b"x") };
+        let with_entry = Message { entries: vec![entry], ..at(MessageKind::Append, 7, 2) };
+        let refusal = Message { reject: true, ..at(MessageKind::AppendResponse, 6, 2) };
+        let report = Message { context: bytes::Bytes::from_static(b"r"), ..at(MessageKind::AppendResponse, 5, 2) };
+        let mut held = Held::default();
+        held.send_at_once([
+            at(MessageKind::Append, 7, 2),
+            at(MessageKind::Append, 7, 3),
+            at(MessageKind::Heartbeat, 0, 2),
+            with_entry.clone(),
+            report.clone(),
+            at(MessageKind::AppendResponse, 6, 2),
+            refusal.clone(),
+            at(MessageKind::AppendResponse, 8, 2),
+            at(MessageKind::AppendResponse, 7, 2),
+            at(MessageKind::Heartbeat, 0, 2),
+        ]);
+        let left = [
+            at(MessageKind::Append, 7, 3),
+            with_entry,
+            report,
+            refusal,
+            at(MessageKind::AppendResponse, 8, 2),
+            at(MessageKind::AppendResponse, 7, 2),
+            at(MessageKind::Heartbeat, 0, 2),
+        ];
+        assert_eq!(held.take_ready(), left);
     }
 }

@@ -449,6 +449,42 @@ fn every_member_reads_with_fresh_contexts() {
 }
 
 #[test]
+fn reads_that_come_while_the_leader_asks_share_its_next_round() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.driver(1).read_index(100);
+    let mut heartbeats = 0;
+    let mut late = vec![101, 102, 103];
+    loop {
+        cluster.members.values_mut().for_each(|member| member.carry_out(&mut cluster.wire));
+        heartbeats += cluster.wire.iter().filter(|message| message.kind == MessageKind::Heartbeat).count();
+        let is_alive = cluster.turn();
+        if let Some(context) = late.pop() {
+            cluster.driver(2).read_index(200 + context);
+            cluster.driver(1).read_index(context);
+        } else if !is_alive {
+            break;
+        }
+    }
+    let contexts = |id: u64| cluster.members[&id].reads.iter().map(|(context, _)| *context).collect::<Vec<_>>();
+    assert_eq!((contexts(1).len(), contexts(2).len()), (4, 3));
+    // Two for each of four rounds, though seven reads were asked for one after the other.
+    assert!(heartbeats <= 8, "{heartbeats}");
+}
+
+#[test]
+fn a_round_that_gets_lost_is_repeated() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![2, 3];
+    cluster.driver(1).read_index(1);
+    cluster.run();
+    cluster.driver(1).read_index(2);
+    cluster.run();
+    cluster.cut_off.clear();
+    cluster.tick(1);
+    assert_eq!(cluster.members[&1].reads.iter().map(|(context, _)| *context).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
 fn reads_that_get_lost_are_dropped_to_be_asked_again() {
     let mut cluster = Cluster::led_by_first(3, 100);
     cluster.cut_off = vec![2];
