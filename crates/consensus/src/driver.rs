@@ -261,6 +261,12 @@ impl Driver {
         self.node.raft.raft_log.applied >= self.node.raft.raft_log.committed
     }
 
+    /// Whether a change of the voters that this leader has in its log may not be applied yet. Another one proposed now would
+    /// be replaced by an empty entry.
+    pub fn has_pending_conf_change(&self) -> bool {
+        self.leads() && self.node.raft.has_pending_conf()
+    }
+
     /// The term this member is in.
     pub fn term(&self) -> Term {
         Term(self.node.raft.term)

@@ -15,7 +15,7 @@ use consensus::{ConsensusError, Driver, Effect, Progress, ProposeError, Role, Vo
 use env::Clock;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use types::{Index, LogEntry, MemberId, Message, MessageKind, Term};
+use types::{EntryKind, Index, LogEntry, MemberId, Message, MessageKind, Term};
 
 use crate::apply_thread::ToApply;
 use crate::error::Error;
@@ -133,6 +133,8 @@ struct Turn {
     reads: Vec<Address<Answer>>,
     /// Proposals that wait for a leader, and until when.
     held: VecDeque<Held>,
+    /// Changes of the members that followers forwarded, and that wait for an earlier one to be applied.
+    held_messages: VecDeque<Message>,
     /// A snapshot was given to raft, and nothing has come of it yet.
     snapshot_stepped: bool,
     /// Ticks since the start.
@@ -153,6 +155,7 @@ impl Stepper {
             ids: Vec::new(),
             reads: Vec::new(),
             held: VecDeque::new(),
+            held_messages: VecDeque::new(),
             snapshot_stepped: false,
             now: 0,
             effects: Vec::new(),
@@ -246,6 +249,8 @@ impl Stepper {
     }
 }
 
+/// Forwarded changes of the members that wait, at most; they come one at a time from people.
+const HELD_MESSAGES_MAX: usize = 64;
 /// How often those who wait are looked through for such as have given up.
 const SWEEP_TICKS: u64 = 64;
 
@@ -264,11 +269,10 @@ impl Turn {
         loop {
             self.begin_read_round();
             self.run_effects();
-            let holds_no_more = self.held.is_empty() || !self.driver.takes_proposals();
-            if holds_no_more && self.reads.is_empty() {
+            let proposed = self.propose_held() || self.step_held()?;
+            if !proposed && self.reads.is_empty() {
                 return Ok(());
             }
-            self.propose_held();
         }
     }
 
@@ -282,13 +286,17 @@ impl Turn {
                 self.await_result(proposal.id, proposal.reply_to);
             }
             ToConsensus::Propose(proposal) => self.hold(proposal, false),
-            ToConsensus::ProposeConfChange(proposal) if self.driver.takes_proposals() => {
+            ToConsensus::ProposeConfChange(proposal) if self.may_propose(true) => {
                 self.propose_conf_change(proposal);
             }
             ToConsensus::ProposeConfChange(proposal) => self.hold(proposal, true),
             ToConsensus::Read(address) => self.reads.push(address),
             ToConsensus::Messages(messages) => {
                 for message in messages {
+                    if self.is_conf_change_too_early(&message) {
+                        self.held_messages.push_back(message);
+                        continue;
+                    }
                     self.snapshot_stepped |= message.kind == MessageKind::Snapshot;
                     self.driver.step(message)?;
                 }
@@ -350,8 +358,37 @@ impl Turn {
         }
     }
 
-    fn propose_held(&mut self) {
+    fn may_propose(&self, is_conf_change: bool) -> bool {
+        self.driver.takes_proposals() && !(is_conf_change && self.driver.has_pending_conf_change())
+    }
+
+    /// One that a follower forwards while an earlier one is not applied: raft would drop it, and nobody would be told.
+    fn is_conf_change_too_early(&self, message: &Message) -> bool {
+        message.kind == MessageKind::Propose
+            && self.driver.has_pending_conf_change()
+            && self.held_messages.len() < HELD_MESSAGES_MAX
+            && message.entries.iter().any(|entry| entry.kind != EntryKind::Normal)
+    }
+
+    /// Takes a forwarded change that was held back, once there is room for it. Returns whether there was one.
+    fn step_held(&mut self) -> Result<bool, ConsensusError> {
+        if self.held_messages.is_empty() || self.driver.has_pending_conf_change() {
+            return Ok(false);
+        }
+        let message = self.held_messages.pop_front().expect("it was just seen");
+        self.driver.step(message)?;
+        Ok(true)
+    }
+
+    /// Proposes what was held back and may be proposed now; returns whether there was any.
+    fn propose_held(&mut self) -> bool {
+        let mut proposed = false;
         for held in std::mem::take(&mut self.held) {
+            if !self.may_propose(held.is_conf_change) {
+                self.held.push_back(held);
+                continue;
+            }
+            proposed = true;
             if held.is_conf_change {
                 self.propose();
                 self.propose_conf_change(held.proposal);
@@ -362,6 +399,7 @@ impl Turn {
             }
         }
         self.propose();
+        proposed
     }
 
     fn propose(&mut self) {
