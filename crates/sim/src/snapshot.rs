@@ -39,6 +39,8 @@ impl StateCopy {
     pub(crate) fn write(&self, disk: &Arc<dyn Disk>) -> Result<(), String> {
         let path = Path::new(boot::STATE);
         let text = |error: backend::ImportError| error.to_string();
+        // As the server does: what an earlier one left behind when the disk failed would be in the way.
+        Backend::discard_unfinished(disk.as_ref(), path).map_err(|error| error.to_string())?;
         let mut import = Import::create(disk.clone(), path, boot::backend_options()).map_err(text)?;
         for piece in self.stream.chunks(64 << 10) {
             import.write(piece).map_err(text)?;
