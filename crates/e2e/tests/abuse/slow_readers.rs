@@ -20,8 +20,11 @@ use crate::raw_http2::{
 use crate::usage::{MEGABYTE, Peak, descriptors, threads};
 
 /// A client that takes 64 KiB before it reads, as most do that set nothing.
-const SMALL_WINDOWS: ConnectOptions =
-    ConnectOptions { stream_window_bytes: 65_535, connection_window_bytes: 65_535, message_bytes_max: 64 << 20 };
+const SMALL_WINDOWS: ConnectOptions = ConnectOptions {
+    stream_window_bytes: 65_535,
+    connection_window_bytes: 65_535,
+    message_bytes_max: u32::MAX as usize,
+};
 
 async fn a_watcher_that_does_not_read_gets_it_all_later(target: Target) -> Result<()> {
     const EVENTS: i64 = 1000;
