@@ -130,6 +130,8 @@ struct Turn {
     items: Vec<ToConsensus>,
     data: Vec<Bytes>,
     ids: Vec<u64>,
+    /// Who waits for the results of what is proposed next, by request id.
+    waiting: Vec<(u64, Waiter)>,
     reads: Vec<Address<Answer>>,
     /// Proposals that wait for a leader, and until when.
     held: VecDeque<Held>,
@@ -153,6 +155,7 @@ impl Stepper {
             items: Vec::new(),
             data: Vec::new(),
             ids: Vec::new(),
+            waiting: Vec::new(),
             reads: Vec::new(),
             held: VecDeque::new(),
             held_messages: VecDeque::new(),
@@ -345,8 +348,7 @@ impl Turn {
     fn await_result(&mut self, id: u64, reply_to: Option<Address<Answer>>) {
         if let Some(address) = reply_to {
             let until = self.now + self.around.proposal_ticks_max;
-            let waiter = Waiter { address, until, term: self.driver.term() };
-            self.around.waiters.lock().insert(id, waiter);
+            self.waiting.push((id, Waiter { address, until, term: self.driver.term() }));
         }
     }
 
@@ -402,10 +404,18 @@ impl Turn {
         proposed
     }
 
+    /// Before anything of theirs can be applied; under one lock for all.
+    fn enter_waiting(&mut self) {
+        if !self.waiting.is_empty() {
+            self.around.waiters.lock().extend(self.waiting.drain(..));
+        }
+    }
+
     fn propose(&mut self) {
         if self.data.is_empty() {
             return;
         }
+        self.enter_waiting();
         let proposed = self.driver.propose(self.data.drain(..));
         if let Err(error) = proposed {
             self.refuse_proposed(error);
@@ -417,6 +427,7 @@ impl Turn {
         // In the order in which they came.
         self.propose();
         self.await_result(proposal.id, proposal.reply_to);
+        self.enter_waiting();
         if let Err(error) = self.driver.propose_conf_change(proposal.data) {
             self.ids.push(proposal.id);
             self.refuse_proposed(error);
@@ -479,6 +490,7 @@ impl Turn {
 
     /// Whoever waits is told, so that nobody is left to wait out a timeout.
     fn refuse_all(&mut self) {
+        self.enter_waiting();
         let waiting = self.around.waiters.lock().drain().map(|(_, waiter)| waiter.address).collect::<Vec<_>>();
         let held = self.held.drain(..).filter_map(|held| held.proposal.reply_to);
         for address in waiting.into_iter().chain(held).chain(self.reads.drain(..)).chain(self.rounds.end_all()) {
