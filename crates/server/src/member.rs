@@ -141,7 +141,11 @@ impl Member {
         let others = self.inner.consensus.progress().into_iter().filter(|other| other.is_active && !other.is_learner);
         let Some(successor) = others.max_by_key(|other| other.matched) else { return };
         self.inner.consensus.send(ToConsensus::TransferLeader(successor.member));
-        board.wait_until_for(self.inner.settings.election_timeout, || board.is_stopped() || board.has_other_leader());
+        // Not longer, however much goes on meanwhile: a successor that cannot catch up must not keep the member from stopping.
+        let (clock, patience) = (&self.inner.clock, self.inner.settings.election_timeout);
+        let deadline = clock.now().plus(patience);
+        let is_over = || board.is_stopped() || board.has_other_leader() || clock.now() >= deadline;
+        board.wait_until_for(patience, is_over);
     }
 
     /// A way in for a worker thread, that can be sent there.
