@@ -109,7 +109,6 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
         let mut network = Network::new().map_err(StartError::Thread)?;
         let initial = founding::initial_cluster(settings, &mut network)?;
         let begin = founding::decide(settings, &initial, &mut network)?;
-        member_settings.cluster_token.clone_from(&initial.token);
         member_settings.initial_cluster = initial;
         begin
     };

@@ -18,7 +18,6 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         wal_dir: from.wal_dir.clone(),
         peer_urls: from.initial_advertise_peer_urls.iter().map(Url::to_string).collect(),
         client_urls: from.advertise_client_urls.iter().map(Url::to_string).collect(),
-        cluster_token: from.initial_cluster_token.clone(),
         initial_cluster: InitialCluster::default(),
         initial_state: initial_state(from),
         force_new_cluster: from.force_new_cluster,

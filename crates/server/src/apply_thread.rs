@@ -9,6 +9,7 @@ use bytes::Bytes;
 use consensus::VoterChange;
 use env::Clock;
 use machine::{Applied, Machine, MachineError};
+use membership::check_server_version;
 use types::{EntryKind, Index, LogEntry, MemberId, SnapshotMeta};
 use watch::EventLog;
 
@@ -20,7 +21,7 @@ use crate::housekeeping::Chores;
 use crate::inbox::Inbox;
 use crate::mailbox::{Address, Outgoing};
 use crate::request_id::{RequestIds, encode};
-use crate::shared::Board;
+use crate::shared::{Board, COMPATIBLE_VERSION};
 use crate::snapshots::Arrivals;
 use crate::stepper::{Answer, Proposal, ReadsAwaitingApply, Stepper, ToConsensus, Waiters};
 
@@ -177,7 +178,12 @@ impl ApplyThread {
 
     fn note_digest(&mut self, member: MemberId, index: Index, digest: u64) {
         let Some(divergence) = &mut self.divergence else { return };
-        let voters = self.machine.shared().membership().conf_state().voters;
+        let membership = self.machine.shared().membership();
+        // A stranger's word is nothing, and is not kept.
+        if membership.member(member).is_none() {
+            return;
+        }
+        let voters = membership.conf_state().voters;
         let raised = self.machine.shared().alarms();
         for corrupt in divergence.note(member, index, digest, &voters) {
             if raised.is_corrupt(corrupt) {
@@ -213,6 +219,10 @@ impl ApplyThread {
         self.outbox.set_members(&members, membership.removed().collect());
         if membership.is_removed(self.member_id) {
             self.leave();
+        }
+        let own = COMPATIBLE_VERSION.parse().expect("this server's own version is one");
+        if let Err(too_old) = check_server_version(own, membership.version(), membership.downgrade()) {
+            self.fate.fail(too_old.to_string());
         }
     }
 

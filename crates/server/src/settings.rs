@@ -14,7 +14,6 @@ pub struct Settings {
     pub wal_dir: Option<PathBuf>,
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
-    pub cluster_token: String,
     /// The members the cluster starts with, or has, if this one is to join it. Counts only without data.
     pub initial_cluster: InitialCluster,
     pub initial_state: InitialState,
@@ -95,7 +94,6 @@ impl Settings {
             wal_dir: None,
             peer_urls: vec!["http://localhost:2380".into()],
             client_urls: vec!["http://localhost:2379".into()],
-            cluster_token: "etcd-cluster".into(),
             initial_cluster: InitialCluster::new(
                 "etcd-cluster",
                 [("default".to_owned(), "http://localhost:2380".to_owned())],
