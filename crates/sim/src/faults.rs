@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use env::Fault;
+use env::{DiskOperation, Fault};
 use types::MemberId;
 
 use crate::boot;
 use crate::dice::{MS, Micros, SECOND};
-use crate::life::SYNCS;
 use crate::world::{Event, Member, World};
 
 #[derive(Default)]
@@ -29,6 +28,9 @@ enum Mending {
     DiskSlow(MemberId),
     Clock(MemberId),
 }
+
+/// The operations of the disk that a lasting fault should meet.
+const SYNCS: [DiskOperation; 2] = [DiskOperation::SyncData, DiskOperation::SyncDir];
 
 #[derive(Clone, Copy)]
 enum Kind {

@@ -1,0 +1,74 @@
+//! Leases: what has run out is ended, who renews is answered by the leader.
+
+use api::etcdserverpb::internal_raft_request::Request as Entry;
+use api::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest};
+use bytes::Bytes;
+use checker::{Answer, Body, Outcome};
+use lease::RenewError;
+use types::MemberId;
+
+use super::Life;
+use super::requests::Waiter;
+use crate::dice::{MS, Micros};
+use crate::planted::Plant;
+use crate::translate;
+use crate::world::{Event, LifeEvent, World};
+
+impl World {
+    pub(super) fn look_at_leases(&mut self, id: MemberId, life: &mut Life) {
+        self.again(id, life, 500 * MS, LifeEvent::LeaseLook);
+        let now = self.local_time(id);
+        let (expired, checkpoints) = {
+            let mut lessor = life.machine.shared().lessor().lock();
+            (lessor.expired(now, 500), lessor.checkpoints(now, 1000))
+        };
+        let mut requests = Vec::new();
+        if !self.strikes(Plant::NeverExpire) {
+            requests.extend(expired.into_iter().map(|lease| Entry::LeaseRevoke(LeaseRevokeRequest { id: lease.0 })));
+        }
+        if !checkpoints.is_empty() {
+            let checkpoints =
+                checkpoints.into_iter().map(|(lease, remaining_ttl)| LeaseCheckpoint { id: lease.0, remaining_ttl });
+            requests.push(Entry::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: checkpoints.collect() }));
+        }
+        if requests.is_empty() || !life.driver.takes_proposals() {
+            return;
+        }
+        let data: Vec<Bytes> = requests.into_iter().map(|request| translate::encode(life.take_id(), request)).collect();
+        // Asked again in three seconds if it is lost.
+        let _ = life.driver.propose(data);
+        self.turn(id, life);
+    }
+
+    pub(super) fn forward_renewal(&mut self, leader: MemberId, after: Micros, operation: usize) {
+        let asked = &self.operations[operation];
+        if asked.returned == 0 && self.now < asked.invoked + self.plan.request_timeout {
+            self.schedule(after, Event::Arrive { at: leader, operation });
+        }
+    }
+
+    pub(super) fn renew(&mut self, id: MemberId, life: &mut Life, operation: usize, lease: types::LeaseId) {
+        let now = self.local_time(id);
+        let revision = life.machine.shared().view().revision();
+        let renewed = life.machine.shared().lessor().lock().renew(lease, now);
+        let answer = |ttl| Answer { revision, body: Body::KeptAlive { ttl } };
+        match renewed {
+            Ok(renewal) if renewal.clear_checkpoint => {
+                let checkpoint = LeaseCheckpoint { id: lease.0, remaining_ttl: 0 };
+                let request = Entry::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: vec![checkpoint] });
+                let request_id = life.take_id();
+                life.waiters.insert(request_id, Waiter { operation, answer: Some(answer(renewal.ttl)) });
+                // If it is lost, the client's patience ends.
+                let _ = life.driver.propose([translate::encode(request_id, request)]);
+            }
+            Ok(renewal) => self.tell(operation, Outcome::Answered(answer(renewal.ttl))),
+            Err(RenewError::NotPrimary) if self.plant == Some(Plant::RenewAnywhere) => {
+                let ttl =
+                    life.machine.shared().lessor().lock().time_to_live(lease, now).map_or(0, |ttl| ttl.granted_ttl);
+                self.tell(operation, Outcome::Answered(answer(ttl)));
+            }
+            Err(RenewError::NotPrimary) => self.tell(operation, Outcome::Failed),
+            Err(RenewError::NotFound | RenewError::Expired) => self.tell(operation, Outcome::Answered(answer(0))),
+        }
+    }
+}
