@@ -120,17 +120,29 @@ async fn look_ahead(handle: &Handle) -> Result<BTreeSet<MemberId>, Error> {
     Ok(differing(handle, own, &known))
 }
 
-/// Looks at the hashes kept since the last compactions, the newest first, and no further than all have told theirs.
+/// Looks at the hashes kept since the last compactions.
 async fn look_at_compactions(handle: &Handle) -> Result<BTreeSet<MemberId>, Error> {
-    for own in handle.view().compaction_hashes() {
-        let others = hashes_elsewhere(handle, own.hash_revision).await;
-        let known = comparable(own, &others);
-        let accused = differing(handle, own, &known);
-        if !accused.is_empty() || known.len() + 1 == handle.state().membership().members().count() {
-            return Ok(accused);
+    let ask = async |own: HashKv| comparable(own, &hashes_elsewhere(handle, own.hash_revision).await);
+    let others = || handle.state().membership().members().count() - 1;
+    let accuse = |own, known: &_| differing(handle, own, known);
+    Ok(newest_difference(handle.view().compaction_hashes(), others, ask, accuse).await)
+}
+
+/// Goes through `hashes`, the newest first, until one differs, and no further than all `others` have told theirs.
+async fn newest_difference(
+    hashes: Vec<HashKv>,
+    others: impl Fn() -> usize,
+    ask: impl AsyncFn(HashKv) -> BTreeMap<MemberId, u64>,
+    accuse: impl Fn(HashKv, &BTreeMap<MemberId, u64>) -> BTreeSet<MemberId>,
+) -> BTreeSet<MemberId> {
+    for own in hashes {
+        let known = ask(own).await;
+        let accused = accuse(own, &known);
+        if !accused.is_empty() || known.len() == others() {
+            return accused;
         }
     }
-    Ok(BTreeSet::new())
+    BTreeSet::new()
 }
 
 /// The hashes that say something about `own`.
@@ -223,6 +235,37 @@ mod tests {
         let other = |hash, compact_revision| peer::HashKv { revision: 9, hash, compact_revision };
         let others = BTreeMap::from([(MemberId(2), other(8, 3)), (MemberId(3), other(8, 5))]);
         assert_eq!(comparable(own, &others), BTreeMap::from([(MemberId(2), 8)]));
+    }
+
+    /// Which of the hashes at revisions 9, 6 and 3 are asked for, and who is accused: `told` has what members 2 and 3 answer,
+    /// where this member's hash is 7.
+    async fn walked(told: [&[(u64, u64)]; 3]) -> (Vec<i64>, Vec<u64>) {
+        let hashes = [(9, 6), (6, 3), (3, -1)];
+        let hashes =
+            hashes.map(|(hash_revision, compact_revision)| HashKv { hash: 7, compact_revision, hash_revision });
+        let asked = std::cell::RefCell::new(vec![]);
+        let ask = async |own: HashKv| {
+            asked.borrow_mut().push(own.hash_revision);
+            let told = told[asked.borrow().len() - 1];
+            told.iter().map(|&(member, hash)| (MemberId(member), hash)).collect()
+        };
+        let accuse = |own: HashKv, known: &BTreeMap<_, _>| {
+            let mut known = known.clone();
+            known.insert(MemberId(1), u64::from(own.hash));
+            accuse(&known, &VOTERS)
+        };
+        let accused = newest_difference(hashes.to_vec(), || 2, ask, accuse).await;
+        (asked.into_inner(), accused.into_iter().map(|member| member.0).collect())
+    }
+
+    #[tokio::test]
+    async fn hashes_of_compactions_are_asked_for_until_all_have_told_one() {
+        assert_eq!(walked([&[(2, 7), (3, 7)], &[], &[]]).await, (vec![9], vec![]));
+        assert_eq!(walked([&[(2, 7), (3, 8)], &[], &[]]).await, (vec![9], vec![3]));
+        assert_eq!(walked([&[(2, 7)], &[(2, 7), (3, 7)], &[]]).await, (vec![9, 6], vec![]));
+        assert_eq!(walked([&[], &[(2, 7)], &[(2, 7), (3, 8)]]).await, (vec![9, 6, 3], vec![3]));
+        assert_eq!(walked([&[(2, 8)], &[(2, 7), (3, 7)], &[]]).await, (vec![9], vec![0]), "two of three tell");
+        assert_eq!(walked([&[], &[], &[]]).await, (vec![9, 6, 3], vec![]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -602,6 +602,8 @@ pub(crate) mod tests {
         pub(crate) board: Arc<Board>,
         pub(crate) fate: Arc<Fate>,
         pub(crate) apply: Arc<Inbox<ToApply>>,
+        /// What was handed to the transport.
+        sent: Arc<Mutex<Vec<Message>>>,
     }
 
     fn alone() -> Restored {
@@ -632,9 +634,11 @@ pub(crate) mod tests {
         let driver = Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap();
         let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::<Board>::default());
         let fate = Arc::new(Fate::new(board.clone()));
+        let sent = Arc::<Mutex<Vec<Message>>>::default();
+        let transport = sent.clone();
         let around = Surroundings {
             ids: Arc::new(RequestIds::new(MemberId(1), Duration::ZERO)),
-            send: Box::new(|_| {}),
+            send: Box::new(move |messages| transport.lock().extend(messages)),
             ignore_snapshot: Box::new(|| {}),
             proposal_ticks_max: 100,
             wal: wal.clone(),
@@ -645,7 +649,7 @@ pub(crate) mod tests {
             clock: Arc::new(SystemClock::default()),
             status_changed: tokio::sync::watch::channel(driver.status()).0,
         };
-        Parts { stepper: Arc::new(Stepper::new(driver, around)), wal, board, fate, apply }
+        Parts { stepper: Arc::new(Stepper::new(driver, around)), wal, board, fate, apply, sent }
     }
 
     /// A log that takes everything at once, until it is stopped.
@@ -691,6 +695,54 @@ pub(crate) mod tests {
         parts.stepper.look_again();
         let turn = parts.stepper.turn.lock();
         assert_eq!((turn.driver.status().role, turn.driver.voters().len()), (Role::Follower, 3));
+    }
+
+    /// Lapsed leases among them, which may have been renewed at the leader since.
+    #[test]
+    fn what_a_member_asks_of_itself_is_proposed_only_while_it_leads() {
+        let voters = vec![MemberId(1), MemberId(2), MemberId(3)];
+        let parts = parts(Restored { voters, ..alone() });
+        let desk = Desk::new();
+        let step = |item| {
+            parts.stepper.send(item);
+            let mut to_wal = vec![];
+            parts.wal.take_all(&mut to_wal, Some(Duration::ZERO));
+            for item in to_wal {
+                let ToWal::Persist { number, .. } = item else { panic!("nothing else is asked of the log") };
+                parts.stepper.send(ToConsensus::Persisted(number));
+            }
+        };
+        let propose = |id, data: &'static [u8], reply_to| {
+            step(ToConsensus::Propose(Proposal { id, data: Bytes::from_static(data), reply_to }));
+        };
+        let hear = |kind, term, index| {
+            let message = Message::new(kind, MemberId(2), MemberId(1));
+            step(ToConsensus::Messages(vec![Message { term: Term(term), index: Index(index), ..message }]));
+        };
+        let sent = |kind| {
+            let sent = parts.sent.lock();
+            let of_kind = sent.iter().filter(|message| message.kind == kind);
+            let entries = of_kind.flat_map(|message| &message.entries).map(|entry| entry.data.clone());
+            entries.filter(|data| !data.is_empty()).collect::<Vec<_>>()
+        };
+
+        // Not even kept until there is a leader.
+        propose(1, b"own, without a leader", None);
+        let (address, _waiting) = desk.open(10);
+        propose(2, b"a client's, without a leader", Some(address));
+        hear(MessageKind::Heartbeat, 1, 0);
+        propose(3, b"own, of a follower", None);
+        let (address, _waiting) = desk.open(10);
+        propose(4, b"a client's, of a follower", Some(address));
+        assert_eq!(sent(MessageKind::Propose), ["a client's, without a leader", "a client's, of a follower"]);
+
+        hear(MessageKind::TimeoutNow, 1, 0);
+        hear(MessageKind::VoteResponse, 2, 0);
+        assert!(parts.stepper.turn.lock().driver.leads());
+        propose(5, b"own, of the leader", None);
+        // The second follows, with the entry that begins the term.
+        hear(MessageKind::AppendResponse, 2, 1);
+        assert_eq!(sent(MessageKind::Append), ["own, of the leader"]);
     }
 
     #[test]
