@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fill::fill;
 use crate::load::{Load, Pace};
-use crate::scenario::{MANY, ONE, Turn};
+use crate::scenario::{MANY, ONE, Turn, WATCHERS};
 use crate::server::Server;
+use crate::watchers::keep_alive;
 use crate::workload::Workload;
 
 const MEMBERS: usize = 3;
@@ -117,6 +118,9 @@ impl Turn<'_> {
             let load = self.load_of(endpoints.clone(), workload, shape);
             self.measured_of(row, &pids, load).await?;
         }
+        let duration = Duration::from_secs_f64(self.size.seconds);
+        let (renewed, used) = keep_alive(follows[0], &pids, WATCHERS, duration).await?;
+        self.streamed("three members: lease keepalive, 1,000 streams to a follower", "us CPU/op", &renewed, used);
         Ok(())
     }
 

@@ -50,6 +50,18 @@ enum Command {
         #[arg(long, default_value_t = 64)]
         value_size: usize,
     },
+    /// Keep leases alive, each on a stream of its own.
+    KeepAlive {
+        #[arg(long, default_value = "127.0.0.1:2379")]
+        endpoint: SocketAddr,
+        #[arg(long, default_value_t = 1000)]
+        leases: usize,
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Processes whose CPU time is to be reported, if they run on this machine.
+        #[arg(long, value_delimiter = ',')]
+        pid: Vec<u32>,
+    },
     /// Compare etcd and Quorate on this machine.
     Compare(compare::Options),
 }
@@ -92,6 +104,7 @@ fn main() -> anyhow::Result<()> {
         match Arguments::parse().command {
             Command::Run(run) => drive(run).await,
             Command::Fill { endpoint, keys, value_size } => fill::fill(endpoint, keys, value_size).await,
+            Command::KeepAlive { endpoint, leases, seconds, pid } => renew(endpoint, leases, seconds, &pid).await,
             Command::Compare(options) => compare::compare(options).await,
         }
     })
@@ -122,6 +135,18 @@ async fn drive(run: Run) -> anyhow::Result<()> {
             used.written_bytes as f64 / operations,
             measure::peak_rss_mb(pid)?
         );
+    }
+    Ok(())
+}
+
+async fn renew(endpoint: SocketAddr, leases: usize, seconds: f64, processes: &[u32]) -> anyhow::Result<()> {
+    let duration = Duration::from_secs_f64(seconds);
+    let (renewed, used) = watchers::keep_alive(endpoint, processes, leases, duration).await?;
+    let [half, most] = [0.5, 0.99].map(|part| renewed.latencies.value_at_quantile(part) as f64 / 1e3);
+    let per_second = renewed.count as f64 / renewed.elapsed.as_secs_f64();
+    println!("{per_second:.0} renewals/s; p50 {half:.0} us, p99 {most:.0} us");
+    if !processes.is_empty() {
+        println!("servers: {:.1} us CPU per renewal", used.cpu.as_secs_f64() * 1e6 / renewed.count.max(1) as f64);
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(crate) struct Size {
 
 pub(crate) const MANY: (usize, usize) = (100, 10);
 pub(crate) const ONE: (usize, usize) = (1, 1);
-const WATCHERS: usize = 1000;
+pub(crate) const WATCHERS: usize = 1000;
 /// Puts a second in the open loop: what either server does without falling behind.
 const OPEN_RATE: f64 = 5000.0;
 
@@ -86,7 +86,7 @@ impl Turn<'_> {
         let duration = Duration::from_secs_f64(self.size.seconds);
         let (seen, used) = fan_out(address, pid, WATCHERS, duration).await?;
         self.streamed("watch fan-out, 1,000 watchers", "us CPU/event", &seen, used);
-        let (renewed, used) = keep_alive(address, pid, WATCHERS, duration).await?;
+        let (renewed, used) = keep_alive(address, &[pid], WATCHERS, duration).await?;
         self.streamed("lease keepalive, 1,000 streams", "us CPU/op", &renewed, used);
         self.note("watch fan-out and keepalive", "peak RSS MB", peak_rss_mb(pid)?);
         Ok(())
@@ -186,7 +186,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn streamed(&mut self, row: &'static str, metric: &'static str, seen: &Streamed, used: Usage) {
+    pub(crate) fn streamed(&mut self, row: &'static str, metric: &'static str, seen: &Streamed, used: Usage) {
         eprintln!("{}: {row}: {:.0}/s", self.name, seen.count as f64 / seen.elapsed.as_secs_f64());
         self.note(row, metric, used.cpu.as_secs_f64() * 1e6 / seen.count as f64);
         self.note(row, "/s", seen.count as f64 / seen.elapsed.as_secs_f64());

@@ -80,13 +80,13 @@ pub(crate) async fn fan_out(
 }
 
 /// Keeps `leases` leases alive as fast as answers come, each on a stream of its own, for `duration`. Also returns what
-/// process `pid` used meanwhile.
+/// `processes` used together meanwhile.
 ///
 /// # Errors
 /// If the server refuses, or a lease is lost.
 pub(crate) async fn keep_alive(
     endpoint: SocketAddr,
-    pid: u32,
+    processes: &[u32],
     leases: usize,
     duration: Duration,
 ) -> anyhow::Result<(Streamed, Usage)> {
@@ -100,7 +100,7 @@ pub(crate) async fn keep_alive(
         let lease = client.lease_grant(LeaseGrantRequest { ttl: 600, id: 0 }).await?;
         streams.push((client.lease_keep_alive().await?, lease.id));
     }
-    let before = Usage::of(pid)?;
+    let before = Usage::of_all(processes)?;
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for (mut stream, id) in streams {
@@ -120,5 +120,8 @@ pub(crate) async fn keep_alive(
     while let Some(task) = tasks.join_next().await {
         latencies.add(task??)?;
     }
-    Ok((Streamed { count: latencies.len(), elapsed: start.elapsed(), latencies }, Usage::of(pid)?.since(&before)))
+    Ok((
+        Streamed { count: latencies.len(), elapsed: start.elapsed(), latencies },
+        Usage::of_all(processes)?.since(&before),
+    ))
 }

@@ -16,7 +16,7 @@ use e2e::{
     within,
 };
 use membership::{Member, cluster_id, member_id};
-use peer::client::{self, ClientError};
+use peer::client::{self, ClientError, KeptConnections};
 use peer::{
     Host, Outbox, PeerError, PeerRequest, PeerResponse, Settings, SnapshotChunks, SnapshotSink, SnapshotSource,
     SnapshotWriter, Transport,
@@ -116,10 +116,11 @@ async fn members_answer_our_calls(target: Target) -> Result<()> {
     let mut put = request::put("a", "b");
     put.lease = lease;
     let revision = e2e::revision(&kv.put(put).await?.header);
-    ensure!(client::keep_alive(&urls[leader], LeaseId(lease), CALL_LIMIT).await? == 500);
-    let times = client::time_to_live(&urls[leader], LeaseId(lease), true, CALL_LIMIT).await?;
+    let kept = KeptConnections::default();
+    ensure!(kept.keep_alive(&urls[leader], LeaseId(lease), CALL_LIMIT).await? == 500);
+    let times = kept.time_to_live(&urls[leader], LeaseId(lease), true, CALL_LIMIT).await?;
     ensure!(times.granted_ttl == 500 && (499..=500).contains(&times.ttl) && times.keys == ["a"], "{times:?}");
-    let unknown = client::keep_alive(&urls[leader], LeaseId(78), CALL_LIMIT).await;
+    let unknown = kept.keep_alive(&urls[leader], LeaseId(78), CALL_LIMIT).await;
     ensure!(matches!(unknown, Err(ClientError::Refused(PeerError::LeaseNotFound))), "{unknown:?}");
 
     let hashes = found_within(SETTLE_LIMIT, async || {

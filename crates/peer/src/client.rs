@@ -1,15 +1,13 @@
-//! What a member asks another: to join, to forward what only the leader can do, to compare. Each call has a connection of its own and a limit
-//! of time. Usable on any runtime.
+//! What a member asks another: to join, to forward what only the leader can do, to compare. Each call has a limit of time, and
+//! a connection of its own but for what is asked all the time: see [`KeptConnections`]. Usable on any runtime.
 
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use api::{etcdserverpb, leasepb};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use prost::Message as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use types::{ClusterId, LeaseId};
@@ -17,7 +15,7 @@ use types::{ClusterId, LeaseId};
 use crate::body::{RequestBody, read_all};
 use crate::connection::{Connection, Patience};
 use crate::headers::{self, CLUSTER_ID, JSON, PROTOBUF};
-use crate::host::LeaseTimes;
+pub use crate::kept_connections::KeptConnections;
 use crate::peer_url::PeerUrl;
 use crate::request::{HashKv, HashKvRequest, HashKvResponse, PeerError, Versions};
 
@@ -79,40 +77,6 @@ pub async fn downgrade_enabled(url: &str, patience: Duration) -> Result<bool, Cl
     }
 }
 
-/// Has the leader at `url` prolong a lease; returns its new TTL in seconds.
-///
-/// # Errors
-/// Every one of [`ClientError`]; `Refused` above all with `LeaseNotFound`, `NotPrimary`, `NotCaughtUp`.
-pub async fn keep_alive(url: &str, lease: LeaseId, patience: Duration) -> Result<i64, ClientError> {
-    let request = etcdserverpb::LeaseKeepAliveRequest { id: lease.0 };
-    let ask = Ask::post("/leases", request.encode_to_vec(), PROTOBUF);
-    let answer = call(url, patience, ask).await?.succeed()?;
-    let answer: etcdserverpb::LeaseKeepAliveResponse = parse_proto(answer.body)?;
-    check_lease(lease, answer.id)?;
-    Ok(answer.ttl)
-}
-
-/// Asks the leader at `url` how long a lease lives, and for its keys if `keys`.
-///
-/// # Errors
-/// Every one of [`ClientError`]; `Refused` above all with `LeaseNotFound`, `NotPrimary`, `NotCaughtUp`.
-pub async fn time_to_live(
-    url: &str,
-    lease: LeaseId,
-    keys: bool,
-    patience: Duration,
-) -> Result<LeaseTimes, ClientError> {
-    let request = etcdserverpb::LeaseTimeToLiveRequest { id: lease.0, keys };
-    let request = leasepb::LeaseInternalRequest { lease_time_to_live_request: Some(request) };
-    let ask = Ask::post("/leases/internal", request.encode_to_vec(), PROTOBUF);
-    let answer = call(url, patience, ask).await?.succeed()?;
-    let answer: leasepb::LeaseInternalResponse = parse_proto(answer.body)?;
-    let answer = answer.lease_time_to_live_response;
-    let answer = answer.ok_or_else(|| ClientError::Malformed("it holds no lease".to_owned()))?;
-    check_lease(lease, answer.id)?;
-    Ok(LeaseTimes { id: lease, ttl: answer.ttl, granted_ttl: answer.granted_ttl, keys: answer.keys })
-}
-
 /// Has the leader at `url` make a learner a voter, for a client with this token; returns the members.
 ///
 /// # Errors
@@ -144,32 +108,33 @@ pub async fn hash_kv(url: &str, cluster: ClusterId, revision: i64, patience: Dur
     Ok(HashKv { revision: answer.header.revision, hash: answer.hash, compact_revision: answer.compact_revision })
 }
 
-struct Ask {
+#[derive(Clone)]
+pub(crate) struct Ask {
     method: Method,
     path: String,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Ask {
-    fn get(path: &str) -> Ask {
-        Ask { method: Method::GET, path: path.to_owned(), headers: HeaderMap::new(), body: Vec::new() }
-    }
-
-    fn post(path: &str, body: Vec<u8>, content_type: HeaderValue) -> Ask {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
-        Ask { method: Method::POST, path: path.to_owned(), headers, body }
-    }
-}
-
-struct Answer {
-    status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
 
+impl Ask {
+    fn get(path: &str) -> Ask {
+        Ask { method: Method::GET, path: path.to_owned(), headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    pub(crate) fn post(path: &str, body: Vec<u8>, content_type: HeaderValue) -> Ask {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
+        Ask { method: Method::POST, path: path.to_owned(), headers, body: body.into() }
+    }
+}
+
+pub(crate) struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
 impl Answer {
-    fn succeed(self) -> Result<Answer, ClientError> {
+    pub(crate) fn succeed(self) -> Result<Answer, ClientError> {
         match self.status {
             StatusCode::OK => Ok(self),
             _ => Err(ClientError::Refused(PeerError::from_text(&String::from_utf8_lossy(&self.body)))),
@@ -180,23 +145,40 @@ impl Answer {
 async fn call(url: &str, patience: Duration, ask: Ask) -> Result<Answer, ClientError> {
     let url = PeerUrl::parse(url)?;
     within(patience, async {
-        let mut connection = Connection::open(&url, patience, Patience::default()).await?;
-        let mut request = Request::new(RequestBody::Whole(ask.body.into()));
-        *request.method_mut() = ask.method;
-        *request.uri_mut() = ask.path.parse().expect("paths are well-formed");
-        *request.headers_mut() = ask.headers;
-        let host = HeaderValue::try_from(url.authority());
-        let host = host.map_err(|_| ClientError::Malformed("the host's name".to_owned()))?;
-        request.headers_mut().insert(HOST, host);
-        let (head, body) = connection.exchange(&url, request).await?.into_parts();
-        let body = connection.drive(read_all(body, ANSWER_BYTES_MAX, patience, |_| true)).await;
-        let body = body.map_err(|error| ClientError::Malformed(error.to_string()))?;
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        let mut connection = open(&url, patience).await?;
+        send(&mut connection, &url, patience, ask).await
     })
     .await
 }
 
-async fn within<T>(patience: Duration, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+pub(crate) async fn open(url: &PeerUrl, patience: Duration) -> Result<Connection, ClientError> {
+    Connection::open(url, patience, Patience::default()).await
+}
+
+/// Sends a request and reads the answer to it.
+pub(crate) async fn send(
+    connection: &mut Connection,
+    url: &PeerUrl,
+    patience: Duration,
+    ask: Ask,
+) -> Result<Answer, ClientError> {
+    let mut request = Request::new(RequestBody::Whole(ask.body));
+    *request.method_mut() = ask.method;
+    *request.uri_mut() = ask.path.parse().expect("paths are well-formed");
+    *request.headers_mut() = ask.headers;
+    let host = HeaderValue::try_from(url.authority());
+    let host = host.map_err(|_| ClientError::Malformed("the host's name".to_owned()))?;
+    request.headers_mut().insert(HOST, host);
+    let (head, body) = connection.exchange(url, request).await?.into_parts();
+    let body = connection.drive(read_all(body, ANSWER_BYTES_MAX, patience, |_| true)).await;
+    let body = body.map_err(|error| ClientError::Malformed(error.to_string()))?;
+    Ok(Answer { status: head.status, headers: head.headers, body })
+}
+
+pub(crate) async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
     timeout(patience, work).await.unwrap_or(Err(ClientError::TimedOut))
 }
 
@@ -204,11 +186,11 @@ fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|error| ClientError::Malformed(error.to_string()))
 }
 
-fn parse_proto<T: prost::Message + Default>(body: Bytes) -> Result<T, ClientError> {
+pub(crate) fn parse_proto<T: prost::Message + Default>(body: Bytes) -> Result<T, ClientError> {
     T::decode(body).map_err(|error| ClientError::Malformed(error.to_string()))
 }
 
-fn check_lease(asked: LeaseId, answered: i64) -> Result<(), ClientError> {
+pub(crate) fn check_lease(asked: LeaseId, answered: i64) -> Result<(), ClientError> {
     if asked.0 == answered {
         return Ok(());
     }

@@ -24,6 +24,7 @@ mod frames;
 mod headers;
 mod host;
 mod inbound;
+mod kept_connections;
 mod link;
 mod outbox;
 mod peer_url;

@@ -17,6 +17,9 @@ pub(crate) const POSTS_AT_ONCE: usize = 4;
 pub(crate) const POSTS_WAITING_MAX: usize = 64;
 /// Connections are closed by the other side after five idle seconds.
 pub(crate) const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
+/// Calls from one thread to one URL under way together, where connections are kept, and URLs they are kept for.
+pub(crate) const CALLS_AT_ONCE: usize = 32;
+pub(crate) const KEPT_URLS_MAX: usize = 4;
 /// Messages to one peer that wait to be written.
 pub(crate) const QUEUE_MESSAGES_MAX: usize = 4096;
 /// A body that is no snapshot, from its first byte to its last.

@@ -13,6 +13,7 @@ use api::etcdserverpb::internal_raft_request::Request;
 use api::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 use env::Monotonic;
 use machine::{Alarm, Reply, Shared};
+use peer::client::KeptConnections;
 use tokio::sync::Notify;
 use types::{MemberId, Term};
 use watch::EventLog;
@@ -38,16 +39,22 @@ struct Worker {
     desk: Rc<Desk<Answer>>,
     outbox: RefCell<Vec<ToConsensus>>,
     outbox_filled: Notify,
+    connections: KeptConnections,
 }
 
 impl Handle {
     /// Sets up the calling worker thread, which must run a `LocalSet`.
     pub(crate) fn new(member: Arc<Inner>) -> Handle {
-        let worker =
-            Rc::new(Worker { member, desk: Desk::new(), outbox: RefCell::default(), outbox_filled: Notify::new() });
+        let worker = Rc::new(Worker {
+            member,
+            desk: Desk::new(),
+            outbox: RefCell::default(),
+            outbox_filled: Notify::new(),
+            connections: KeptConnections::default(),
+        });
         tokio::task::spawn_local(worker.desk.clone().sort_mail());
         tokio::task::spawn_local(worker.clone().send_outbox());
-        tokio::task::spawn_local(turn_clock(worker.desk.clone()));
+        tokio::task::spawn_local(turn_clock(worker.clone()));
         Handle(worker)
     }
 
@@ -104,6 +111,11 @@ impl Handle {
     /// Where reads run that would keep the worker waiting.
     pub fn large_reads(&self) -> &LargeReads {
         &self.0.member.large_reads
+    }
+
+    /// To the leader, for what it is asked all the time.
+    pub(crate) fn connections(&self) -> &KeptConnections {
+        &self.0.connections
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -251,11 +263,12 @@ impl Worker {
     }
 }
 
-async fn turn_clock(desk: Rc<Desk<Answer>>) {
+async fn turn_clock(worker: Rc<Worker>) {
     let mut turns = tokio::time::interval(CLOCK_TURN);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        turns.tick().await;
-        desk.turn_clock(|| Error::Timeout);
+        let now = turns.tick().await;
+        worker.desk.turn_clock(|| Error::Timeout);
+        worker.connections.close_idle(now);
     }
 }

@@ -54,7 +54,7 @@ impl Handle {
         let kept = self
             .at_leader(
                 async || self.keep_alive_here(id).await,
-                async |url, timeout| peer::client::keep_alive(&url, id, timeout).await,
+                async |url, timeout| self.connections().keep_alive(&url, id, timeout).await,
             )
             .await?;
         Ok(match kept {
@@ -125,7 +125,7 @@ impl Handle {
         let found = self
             .at_leader(
                 async || self.time_to_live_here(request).await,
-                async |url, timeout| peer::client::time_to_live(&url, id, keys, timeout).await,
+                async |url, timeout| self.connections().time_to_live(&url, id, keys, timeout).await,
             )
             .await?;
         let response = match found {

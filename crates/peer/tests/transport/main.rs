@@ -3,6 +3,7 @@
 
 mod garbage;
 mod ground;
+mod kept_connections;
 mod members;
 mod messages;
 mod paths;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use peer::client::{self, ClientError};
+use peer::client::{self, ClientError, KeptConnections};
 use peer::{HashKv, LeaseTimes, PeerError, PeerRequest, PeerResponse, Versions};
 use types::LeaseId;
 
@@ -159,7 +159,8 @@ fn our_calls_understand_the_answers() {
         assert_eq!((&*versions.server, &*versions.cluster), ("3.5.30", "3.5.0"));
         assert!(!client::downgrade_enabled(&url, PATIENCE).await.unwrap());
 
-        assert_eq!(client::keep_alive(&url, LeaseId(-5), PATIENCE).await.unwrap(), 500);
+        let kept = KeptConnections::default();
+        assert_eq!(kept.keep_alive(&url, LeaseId(-5), PATIENCE).await.unwrap(), 500);
         let refused = |error| match error {
             ClientError::Refused(error) => error,
             other => panic!("{other}"),
@@ -167,10 +168,10 @@ fn our_calls_understand_the_answers() {
         for (lease, expected) in
             [(5, PeerError::LeaseNotFound), (6, PeerError::NotCaughtUp), (7, PeerError::NotPrimary)]
         {
-            let error = client::keep_alive(&url, LeaseId(lease), PATIENCE).await.unwrap_err();
+            let error = kept.keep_alive(&url, LeaseId(lease), PATIENCE).await.unwrap_err();
             assert_eq!(refused(error), expected);
         }
-        let times = client::time_to_live(&url, LeaseId(-5), true, PATIENCE).await.unwrap();
+        let times = kept.time_to_live(&url, LeaseId(-5), true, PATIENCE).await.unwrap();
         assert_eq!((times.ttl, times.granted_ttl, &times.keys[..]), (499, 500, &[Bytes::from_static(b"foo")][..]));
 
         let promoted: Vec<serde_json::Value> = client::promote(&url, 7, Some("token"), PATIENCE).await.unwrap();
