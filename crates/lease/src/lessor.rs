@@ -147,10 +147,11 @@ impl Lessor {
     pub fn checkpoint(&mut self, id: LeaseId, remaining_ttl: i64) -> Option<StoredLease> {
         let lease = self.leases.get_mut(&id)?;
         lease.remaining_ttl = remaining_ttl.clamp(0, lease.ttl);
-        if let Some(primary) = &mut self.primary
-            && lease.remaining_ttl == 0
-        {
-            primary.give_back(id);
+        if let Some(primary) = &mut self.primary {
+            match lease.remaining_ttl {
+                0 => primary.cleared(id),
+                _ => primary.checkpointed(id),
+            }
         }
         Some(StoredLease { id, ttl: lease.ttl, remaining_ttl: lease.remaining_ttl })
     }
@@ -159,6 +160,11 @@ impl Lessor {
 
     pub fn contains(&self, id: LeaseId) -> bool {
         self.leases.contains_key(&id)
+    }
+
+    /// Whether the last checkpoint that was applied took time from a lease: the next leader would give it no more.
+    pub fn is_shortened(&self, id: LeaseId) -> bool {
+        self.leases.get(&id).is_some_and(|lease| lease.remaining_ttl > 0)
     }
 
     pub fn len(&self) -> usize {
@@ -228,7 +234,7 @@ impl Lessor {
         }
         let clear_checkpoint = lease.remaining_ttl > 0 || primary.is_checkpointed(id);
         let deadline = now.plus(seconds(lease.ttl));
-        primary.set(id, deadline, self.options.first_checkpoint(now, deadline));
+        primary.renew(id, deadline, self.options.first_checkpoint(now, deadline));
         Ok(Renewal { ttl: lease.ttl, clear_checkpoint })
     }
 

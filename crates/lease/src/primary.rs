@@ -25,10 +25,20 @@ struct Times {
     deadline: Monotonic,
     lapse_at: Monotonic,
     checkpoint_at: Option<Monotonic>,
-    /// A checkpoint was taken since the deadline was set, and may still be on its way through the log.
-    is_checkpointed: bool,
+    checkpoint: Checkpoint,
     /// How much of the lease's time the deadline lacks because a checkpoint said that it was over.
     withheld: Duration,
+}
+
+/// What may be on its way through the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checkpoint {
+    /// Nothing.
+    None,
+    /// A checkpoint.
+    Taken,
+    /// A checkpoint, and behind it, for a renewal, one of 0 that clears it.
+    Renewed,
 }
 
 impl Primary {
@@ -36,9 +46,9 @@ impl Primary {
         self.times.get(&id).map(|times| times.deadline)
     }
 
-    /// Whether a checkpoint says, or will say, less than the time up to a lease's deadline.
+    /// Whether a checkpoint will be applied that says less than the time up to a lease's deadline, if it is renewed now.
     pub(crate) fn is_checkpointed(&self, id: LeaseId) -> bool {
-        self.times.get(&id).is_some_and(|times| times.is_checkpointed)
+        self.times.get(&id).is_some_and(|times| times.checkpoint != Checkpoint::None)
     }
 
     /// Sets a lease's deadline, in place of any it had, and its next checkpoint.
@@ -46,7 +56,13 @@ impl Primary {
         self.remove(id);
         self.times.insert(
             id,
-            Times { deadline, lapse_at: deadline, checkpoint_at, is_checkpointed: false, withheld: Duration::ZERO },
+            Times {
+                deadline,
+                lapse_at: deadline,
+                checkpoint_at,
+                checkpoint: Checkpoint::None,
+                withheld: Duration::ZERO,
+            },
         );
         self.lapses.insert((deadline, id));
         self.checkpoints.extend(checkpoint_at.map(|at| (at, id)));
@@ -58,13 +74,32 @@ impl Primary {
         times.withheld = time;
     }
 
-    /// Adds to a lease's deadline what a checkpoint had taken, if it still lacks it.
-    pub(crate) fn give_back(&mut self, id: LeaseId) {
-        if let Some(&Times { deadline, checkpoint_at, is_checkpointed, withheld, .. }) = self.times.get(&id)
-            && !withheld.is_zero()
-        {
+    /// Sets the deadline of a lease anew. A checkpoint on its way stays there.
+    pub(crate) fn renew(&mut self, id: LeaseId, deadline: Monotonic, checkpoint_at: Option<Monotonic>) {
+        let underway = match self.times.get(&id).map(|times| times.checkpoint) {
+            Some(Checkpoint::Taken | Checkpoint::Renewed) => Checkpoint::Renewed,
+            Some(Checkpoint::None) | None => Checkpoint::None,
+        };
+        self.set(id, deadline, checkpoint_at);
+        self.times.entry(id).and_modify(|times| times.checkpoint = underway);
+    }
+
+    /// A checkpoint is applied: the one that was taken.
+    pub(crate) fn checkpointed(&mut self, id: LeaseId) {
+        self.times.entry(id).and_modify(|times| times.checkpoint = Checkpoint::None);
+    }
+
+    /// A checkpoint of 0 is applied: adds to the lease's deadline what a checkpoint had taken, if it still lacks it.
+    pub(crate) fn cleared(&mut self, id: LeaseId) {
+        let Some(times) = self.times.get_mut(&id) else { return };
+        // It was behind the checkpoint in the log, which is lost if it has not come.
+        if times.checkpoint == Checkpoint::Renewed {
+            times.checkpoint = Checkpoint::None;
+        }
+        let Times { deadline, checkpoint_at, checkpoint, withheld, .. } = *times;
+        if !withheld.is_zero() {
             self.set(id, deadline.plus(withheld), checkpoint_at);
-            self.times.entry(id).and_modify(|times| times.is_checkpointed = is_checkpointed);
+            self.times.entry(id).and_modify(|times| times.checkpoint = checkpoint);
         }
     }
 
@@ -105,7 +140,7 @@ impl Primary {
             let times = self.times.get_mut(&id).expect("every queued lease has its times");
             let next = now.plus(interval);
             times.checkpoint_at = (next < times.deadline).then_some(next);
-            times.is_checkpointed = true;
+            times.checkpoint = Checkpoint::Taken;
             self.checkpoints.extend(times.checkpoint_at.map(|at| (at, id)));
             due.push((id, times.deadline));
         }

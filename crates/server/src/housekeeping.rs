@@ -155,29 +155,88 @@ pub(crate) struct LeaseThread {
 
 impl LeaseThread {
     pub(crate) fn run(self) {
-        let mut proposals = Vec::new();
         while !self.chores.wait_stop(LEASE_INTERVAL) {
-            let now = self.clock.now();
-            let mut lessor = self.shared.lessor().lock();
-            let expired = lessor.expired(now, LEASES_PER_LOOK_MAX);
-            let checkpoints = lessor.checkpoints(now, CHECKPOINTS_PER_ENTRY_MAX);
-            drop(lessor);
-            for lease in expired {
-                proposals.push(self.proposal(Request::LeaseRevoke(LeaseRevokeRequest { id: lease.0 })));
-            }
-            if !checkpoints.is_empty() {
-                let checkpoints = checkpoints
-                    .into_iter()
-                    .map(|(lease, remaining_ttl)| LeaseCheckpoint { id: lease.0, remaining_ttl });
-                let request = LeaseCheckpointRequest { checkpoints: checkpoints.collect() };
-                proposals.push(self.proposal(Request::LeaseCheckpoint(request)));
-            }
-            self.consensus.send_all(&mut proposals);
+            self.look();
         }
+    }
+
+    fn look(&self) {
+        let mut proposals = Vec::new();
+        let now = self.clock.now();
+        let mut lessor = self.shared.lessor().lock();
+        for lease in lessor.expired(now, LEASES_PER_LOOK_MAX) {
+            proposals.push(self.proposal(Request::LeaseRevoke(LeaseRevokeRequest { id: lease.0 })));
+        }
+        let checkpoints = lessor.checkpoints(now, CHECKPOINTS_PER_ENTRY_MAX);
+        if !checkpoints.is_empty() {
+            let checkpoints =
+                checkpoints.into_iter().map(|(lease, remaining_ttl)| LeaseCheckpoint { id: lease.0, remaining_ttl });
+            let request = LeaseCheckpointRequest { checkpoints: checkpoints.collect() };
+            proposals.push(self.proposal(Request::LeaseCheckpoint(request)));
+        }
+        // Under the lessor's lock: who renews one of these leases next has its checkpoint cleared through the log, and that
+        // must come behind the checkpoint. The inbox's lock is never held while the lessor's is waited for.
+        self.consensus.enqueue(&mut proposals);
+        drop(lessor);
+        self.consensus.look_again();
     }
 
     fn proposal(&self, request: Request) -> ToConsensus {
         let id = self.ids.next();
         ToConsensus::Propose(Proposal { id, data: encode(id, request), reply_to: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::thread;
+
+    use backend::Options;
+    use env::{SimDisk, SystemClock};
+    use lease::LessorOptions;
+    use machine::{Machine, MachineOptions};
+    use types::{LeaseId, MemberId};
+
+    use super::*;
+    use crate::stepper::tests::single_voter;
+
+    /// A renewal in between would have its clearing in the log before the checkpoint, and the next leader would shorten the
+    /// lease although its client was told that it lives.
+    #[test]
+    fn nobody_renews_a_lease_between_its_checkpoint_and_the_proposal_of_it() {
+        let disk = Arc::new(SimDisk::new());
+        let backend = Backend::open(disk, Path::new("state"), Options::default()).unwrap();
+        let lessor = LessorOptions { ttl_min: 1, checkpoint_interval: Some(Duration::from_nanos(1)) };
+        let machine = Machine::restore(backend, MachineOptions { lessor, ..MachineOptions::default() }).unwrap();
+        let clock = Arc::new(SystemClock::default());
+        let shared = machine.shared().clone();
+        let granted_at = clock.now();
+        {
+            let mut lessor = shared.lessor().lock();
+            lessor.promote(granted_at, Duration::ZERO);
+            lessor.grant(LeaseId(1), 600, granted_at).unwrap();
+        }
+        while clock.now() < granted_at.plus(Duration::from_nanos(1)) {}
+        let parts = single_voter();
+        let ids = Arc::new(RequestIds::new(MemberId(1), Duration::ZERO));
+        let lease_thread = LeaseThread {
+            shared: shared.clone(),
+            chores: Arc::default(),
+            consensus: parts.stepper.clone(),
+            clock,
+            ids: ids.clone(),
+        };
+        let held = parts.stepper.hold_inbox();
+        let looking = thread::spawn(move || lease_thread.look());
+        // Once it has taken an id, the checkpoint is taken, and the proposal cannot leave yet.
+        let mut last = ids.next();
+        while ids.next() == last + 1 {
+            last += 1;
+            thread::yield_now();
+        }
+        assert!(shared.lessor().try_lock().is_none(), "a renewal finds the lessor free");
+        drop(held);
+        looking.join().unwrap();
     }
 }

@@ -80,6 +80,11 @@ impl Handle {
                     self.clear_checkpoint(id).await?;
                 }
                 self.confirm_leadership(term).await?;
+                // An earlier leader's checkpoint may have been applied only since the renewal.
+                let is_shortened = self.state().lessor().lock().is_shortened(id);
+                if is_shortened {
+                    self.clear_checkpoint(id).await?;
+                }
                 Ok(KeepAlive { revision, ttl: renewal.ttl })
             }
             // A lapsed lease is on its way out: nobody may count on it any more.

@@ -191,6 +191,17 @@ impl Stepper {
         self.step();
     }
 
+    /// Puts everything in `items` behind what was sent before, for whoever steps next: see [`Stepper::look_again`].
+    pub(crate) fn enqueue(&self, items: &mut Vec<ToConsensus>) {
+        self.inbox.lock().append(items);
+    }
+
+    /// Until the guard is dropped, who brings something waits.
+    #[cfg(test)]
+    pub(crate) fn hold_inbox(&self) -> MutexGuard<'_, Vec<ToConsensus>> {
+        self.inbox.lock()
+    }
+
     /// Works off the inbox, unless another thread is at it. Nothing is left lying then: that thread looks into the
     /// inbox again once it has let go, and the item was there before it was found to hold on.
     fn step(&self) {

@@ -122,14 +122,33 @@ fn a_renewal_while_a_checkpoint_is_on_its_way_clears_it() {
     assert_eq!(lessor.renew(LeaseId(1), at(10)), Ok(Renewal { ttl: 600, clear_checkpoint: false }));
     let taken = lessor.checkpoints(at(310), 10);
     assert_eq!(taken, [(LeaseId(1), 300)]);
-    assert_eq!(lessor.renew(LeaseId(1), at(310)), Ok(Renewal { ttl: 600, clear_checkpoint: true }));
-    for remaining in [300, 0] {
-        lessor.checkpoint(LeaseId(1), remaining);
-        follower.checkpoint(LeaseId(1), remaining);
+    for applied in [None, Some(300), Some(0)] {
+        if let Some(remaining) = applied {
+            lessor.checkpoint(LeaseId(1), remaining);
+            follower.checkpoint(LeaseId(1), remaining);
+        }
+        let clear_checkpoint = applied != Some(0);
+        for _ in 0..2 {
+            // The second client may not be told before the first one's clearing is applied either.
+            assert_eq!(lessor.renew(LeaseId(1), at(310)), Ok(Renewal { ttl: 600, clear_checkpoint }), "{applied:?}");
+        }
     }
     assert_eq!(lessor.renew(LeaseId(1), at(311)), Ok(Renewal { ttl: 600, clear_checkpoint: false }));
     follower.promote(at(312), Duration::ZERO);
     assert_eq!(follower.expired(at(911), 10), []);
+}
+
+/// Its own leader took it; the next one renews before it applies it.
+#[test]
+fn a_checkpoint_that_is_applied_after_a_renewal_is_noticed() {
+    let mut lessor = primary();
+    lessor.grant(LeaseId(1), 600, NOW).unwrap();
+    assert_eq!(lessor.renew(LeaseId(1), at(10)), Ok(Renewal { ttl: 600, clear_checkpoint: false }));
+    assert!(!lessor.is_shortened(LeaseId(1)));
+    lessor.checkpoint(LeaseId(1), 300);
+    assert!(lessor.is_shortened(LeaseId(1)));
+    lessor.checkpoint(LeaseId(1), 0);
+    assert!(!lessor.is_shortened(LeaseId(1)) && !lessor.is_shortened(LeaseId(2)));
 }
 
 #[test]
