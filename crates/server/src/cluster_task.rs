@@ -28,11 +28,12 @@ pub(crate) async fn run(handle: Handle) {
 async fn see_to_data(handle: &Handle) {
     let member = handle.inner();
     if member.board.is_unchecked() {
-        if let Err(found) = corruption::check_before_serving(handle).await {
+        if let Err(found) = corruption::check_before_taking_part(handle).await {
             return member.fate.fail(found);
         }
         tracing::info!("compared the data with the other members'");
         member.board.set_is_unchecked(false);
+        member.consensus.look_again();
     }
     corruption::check_regularly(handle).await;
 }

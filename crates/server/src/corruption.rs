@@ -1,4 +1,4 @@
-//! etcd's checks that members hold the same data, for operators who ask for them: before a member serves, and by the
+//! etcd's checks that members hold the same data, for operators who ask for them: before a member takes part in raft, and by the
 //! leader from time to time. What [`divergence`](crate::divergence) does without being asked sees what entries did; this
 //! sees what lies on disk.
 //!
@@ -28,11 +28,12 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// What counts as the hash of a member that has more revisions or compactions than its leader: no hash is so large.
 const AHEAD: u64 = u64::MAX;
 
-/// Compares this member's data with the others'.
+/// Compares this member's data, as its own log has it, with that of the others that can be reached. Meanwhile raft hears nothing and
+/// counts no time, but whoever else starts and compares is told the hash of this member.
 ///
 /// # Errors
 /// Says what was found if most voters that can be asked do not hold what this member holds.
-pub(crate) async fn check_before_serving(handle: &Handle) -> Result<(), String> {
+pub(crate) async fn check_before_taking_part(handle: &Handle) -> Result<(), String> {
     let me = handle.identity().member_id;
     let accused = match twice(async || look_at(handle, 0).await).await {
         Ok(accused) => accused,

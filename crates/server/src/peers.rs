@@ -43,6 +43,10 @@ impl PeerHost {
 
 impl Host for PeerHost {
     fn receive(&self, mut messages: Vec<Message>) {
+        // They come again once the data is compared; a snapshot that came stays where it is until the next one.
+        if self.handle.inner().board.is_unchecked() {
+            return;
+        }
         messages.retain_mut(|message| {
             if message.kind != MessageKind::Snapshot {
                 return true;

@@ -161,7 +161,7 @@ impl Board {
         self.note_move();
     }
 
-    /// Whether this member may serve only once its data was compared with the others'.
+    /// Whether this member takes no part in raft, and so serves nothing, before its data was compared with the others'.
     pub(crate) fn set_is_unchecked(&self, is_unchecked: bool) {
         self.is_unchecked.store(is_unchecked, Ordering::SeqCst);
         self.note_move();

@@ -278,7 +278,9 @@ impl Turn {
             return result;
         }
         self.driver.applied(applied);
-        campaign_if_alone(&mut self.driver);
+        if self.takes_part() {
+            campaign_if_alone(&mut self.driver);
+        }
         self.propose();
         loop {
             self.begin_read_round();
@@ -322,7 +324,7 @@ impl Turn {
                 }
             }
             ToConsensus::Campaign => {
-                if self.driver.status().leader == MemberId(0) {
+                if self.takes_part() && self.driver.status().leader == MemberId(0) {
                     self.driver.campaign();
                 }
             }
@@ -338,9 +340,17 @@ impl Turn {
         Ok(())
     }
 
+    /// Not before the data was compared, if that is asked for: no votes, no promises, no entries from others. Their messages
+    /// are refused earlier, see `peers`.
+    fn takes_part(&self) -> bool {
+        !self.around.board.is_unchecked()
+    }
+
     fn tick(&mut self) {
         self.now += 1;
-        self.driver.tick();
+        if self.takes_part() {
+            self.driver.tick();
+        }
         while self.held.front().is_some_and(|held| held.until < self.now) {
             // Whoever waited has been told by its own clock.
             self.held.pop_front();
@@ -754,6 +764,25 @@ pub(crate) mod tests {
         // The second follows, with the entry that begins the term.
         hear(MessageKind::AppendResponse, 2, 1);
         assert_eq!(sent(MessageKind::Append), ["own, of the leader"]);
+    }
+
+    #[test]
+    fn who_may_hold_other_data_than_the_others_does_not_stand_for_election() {
+        for others in [&[][..], &[MemberId(2), MemberId(3)]] {
+            let mut voters = vec![MemberId(1)];
+            voters.extend(others);
+            let parts = parts(Restored { voters, ..alone() });
+            let stood = || parts.stepper.turn.lock().driver.status().role != Role::Follower;
+            parts.board.set_is_unchecked(true);
+            for _ in 0..1000 {
+                parts.stepper.with_turn(Turn::tick);
+                parts.stepper.send(ToConsensus::Campaign);
+                assert!(!stood());
+            }
+            parts.board.set_is_unchecked(false);
+            parts.stepper.send(ToConsensus::Campaign);
+            assert!(stood());
+        }
     }
 
     #[test]
