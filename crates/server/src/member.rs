@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::shared::{Board, Identity};
 use crate::snapshots::{Arrivals, Departures};
 use crate::stepper::{Stepper, Surroundings, ToConsensus, Waiters};
-use crate::wal_thread::{ToWal, WalThread};
+use crate::wal_thread::{ToWal, ToWalReader, WalReaderThread, WalThread};
 
 /// What all workers share of the member.
 pub(crate) struct Inner {
@@ -54,6 +54,7 @@ pub struct Member {
     inner: Arc<Inner>,
     apply: Arc<Inbox<ToApply>>,
     wal: Arc<Inbox<ToWal>>,
+    wal_readers: Arc<Inbox<ToWalReader>>,
     bell: Arc<CommitBell>,
     chores: Arc<Chores>,
     threads: Threads,
@@ -65,6 +66,7 @@ struct Threads {
     clock: Option<JoinHandle<()>>,
     apply: Option<JoinHandle<()>>,
     wal: Option<JoinHandle<()>>,
+    wal_reader: Option<JoinHandle<()>>,
     peers: Option<JoinHandle<()>>,
     backend: Option<JoinHandle<()>>,
     chores: Vec<JoinHandle<()>>,
@@ -178,6 +180,8 @@ impl Member {
         join(self.threads.clock.take());
         self.wal.send(ToWal::Stop);
         join(self.threads.wal.take());
+        self.wal_readers.send(ToWalReader::Stop);
+        join(self.threads.wal_reader.take());
         self.apply.send(ToApply::Stop);
         join(self.threads.apply.take());
         self.bell.nudge();
@@ -215,7 +219,7 @@ fn spawn(
     // Whichever thread meets damage, a reader's too.
     let told = fate.clone();
     backend.on_failure(move |error| told.fail(format!("backend: {error}")));
-    let (to_wal, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
+    let (to_wal, wal_readers, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::new(Inbox::new()));
     let waiters = Arc::new(Waiters::default());
     let shared = machine.shared().clone();
     let events = EventLog::new(LogLimits::default(), shared.view().revision(), shared.view().compacted());
@@ -255,12 +259,15 @@ fn spawn(
         wal,
         segment_size_bytes: settings.wal_segment_size_bytes,
         inbox: to_wal.clone(),
+        readers: wal_readers.clone(),
         consensus: stepper.clone(),
         apply: to_apply.clone(),
         board: board.clone(),
         fate: fate.clone(),
     };
     threads.wal = Some(thread("wal", move || wal_thread.run())?);
+    let wal_reader = WalReaderThread { inbox: wal_readers.clone(), consensus: stepper.clone(), fate: fate.clone() };
+    threads.wal_reader = Some(thread("wal-reader", move || wal_reader.run())?);
     let backend_thread = BackendThread {
         backend: backend.clone(),
         bell: bell.clone(),
@@ -341,7 +348,7 @@ fn spawn(
     let peer_thread =
         PeerThread { door: Door(inner.clone()), transport, listeners: peer_listeners, arrivals, departures };
     threads.peers = Some(thread("peers", move || peer_thread.run())?);
-    Ok(Member { inner, apply: to_apply, wal: to_wal, bell, chores, threads, _claim: claim })
+    Ok(Member { inner, apply: to_apply, wal: to_wal, wal_readers, bell, chores, threads, _claim: claim })
 }
 
 fn peer_settings(identity: &Identity, settings: &Settings) -> peer::Settings {

@@ -1,10 +1,10 @@
-//! The log's thread: writes and syncs whatever waits, all of it at once.
+//! The log's thread: writes and syncs whatever waits, all of it at once. And that of its reader, for members that are behind.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use types::{HardState, Index, LogEntry, SnapshotMeta};
-use wal::{Spare, Wal, WalError};
+use wal::{Reader, Spare, Wal, WalError};
 
 use crate::apply_thread::ToApply;
 use crate::fate::Fate;
@@ -58,6 +58,7 @@ pub(crate) struct WalThread {
     pub(crate) wal: Wal,
     pub(crate) segment_size_bytes: u64,
     pub(crate) inbox: Arc<Inbox<ToWal>>,
+    pub(crate) readers: Arc<Inbox<ToWalReader>>,
     pub(crate) consensus: Arc<Stepper>,
     pub(crate) apply: Arc<Inbox<ToApply>>,
     pub(crate) board: Arc<Board>,
@@ -144,13 +145,15 @@ impl WalThread {
         if self.wal.segment_count() > SEGMENTS_FOR_OTHERS_MAX { before } else { needed }
     }
 
-    /// What the log has let go of meanwhile cannot be read: consensus gets nothing, and sends a snapshot.
+    /// Reading takes a while; nobody's write waits for it.
     fn fetch(&self, from: Index, to: Index, limit_bytes: u64) -> Result<(), WalError> {
-        let entries = match from >= self.wal.first() {
-            true => self.wal.read(from, to, limit_bytes as usize)?,
-            false => Vec::new(),
-        };
-        self.consensus.send(ToConsensus::Fetched { from, entries });
+        match self.wal.reader(from, to, limit_bytes as usize) {
+            Ok(reader) => self.readers.send(ToWalReader::Read { from, reader }),
+            Err(WalError::NotHeld { .. }) => {
+                self.consensus.send(ToConsensus::Fetched { from, entries: Vec::new() });
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -235,6 +238,37 @@ impl WalThread {
     }
 }
 
+pub(crate) enum ToWalReader {
+    Read { from: Index, reader: Reader },
+    Stop,
+}
+
+/// Reads back what consensus needs of the log.
+pub(crate) struct WalReaderThread {
+    pub(crate) inbox: Arc<Inbox<ToWalReader>>,
+    pub(crate) consensus: Arc<Stepper>,
+    pub(crate) fate: Arc<Fate>,
+}
+
+impl WalReaderThread {
+    pub(crate) fn run(self) {
+        let mut items = Vec::new();
+        loop {
+            self.inbox.take_all(&mut items, None);
+            for item in items.drain(..) {
+                let ToWalReader::Read { from, reader } = item else { return };
+                let entries = match reader.read() {
+                    Ok(entries) => entries,
+                    // Consensus gets nothing, and sends a snapshot.
+                    Err(WalError::Released { .. }) => Vec::new(),
+                    Err(error) => return self.fate.fail(format!("log: {error}")),
+                };
+                self.consensus.send(ToConsensus::Fetched { from, entries });
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -272,6 +306,7 @@ mod tests {
             wal,
             segment_size_bytes: SEGMENT_SIZE_BYTES,
             inbox: parts.wal,
+            readers: Arc::new(Inbox::new()),
             consensus: parts.stepper,
             apply: parts.apply,
             board: parts.board,
@@ -302,6 +337,40 @@ mod tests {
             thread.serve().unwrap();
             assert_eq!(spare_count(&disk), spares);
         }
+    }
+
+    fn fetched(thread: &WalThread, from: u64) -> Result<Vec<LogEntry>, WalError> {
+        thread.fetch(Index(from), Index(from + 1), 0).unwrap();
+        let mut items = vec![];
+        thread.readers.take_all(&mut items, Some(Duration::ZERO));
+        match items.pop() {
+            Some(ToWalReader::Read { from: first, reader }) if first == Index(from) => reader.read(),
+            _ => Ok(vec![]),
+        }
+    }
+
+    #[test]
+    fn the_log_reads_nothing_back_itself() {
+        let (mut thread, next) = on_full_disk(&SimDisk::new());
+        assert_eq!(fetched(&thread, 1).unwrap(), [entry(1)]);
+        thread.wal.release_before(Index(next)).unwrap();
+        assert_eq!(fetched(&thread, 1).unwrap(), [], "consensus is told at once");
+        assert_eq!(fetched(&thread, next - 1).unwrap(), [entry(next - 1)]);
+    }
+
+    #[test]
+    fn a_reader_that_meets_damage_stops_the_member() {
+        let disk = SimDisk::new();
+        let (thread, _) = on_full_disk(&disk);
+        thread.fetch(Index(1), Index(2), 0).unwrap();
+        thread.readers.send(ToWalReader::Stop);
+        let files = disk.list(Path::new("member/wal")).unwrap();
+        let first = files.iter().find(|file| file.name.ends_with("1.wal")).unwrap();
+        let first = disk.open(&Path::new("member/wal").join(&first.name), env::OpenMode::Write).unwrap();
+        first.write_at(&[0xee; 4096], 4096).unwrap();
+        let (inbox, consensus, fate) = (thread.readers, thread.consensus, thread.fate.clone());
+        WalReaderThread { inbox, consensus, fate }.run();
+        assert!(thread.fate.failure().is_some_and(|failure| failure.contains("damaged")));
     }
 
     /// If it did not, it would wait for ever here.

@@ -40,6 +40,10 @@ pub enum WalError {
     #[error("log entry {index} is no longer held, the first one is {first}")]
     NotHeld { index: Index, first: Index },
 
+    /// The log let go of the entry while it was about to be read on another thread.
+    #[error("log entry {index} was let go of before it was read")]
+    Released { index: Index },
+
     /// An earlier call failed with [`WalError::Io`].
     #[error("the write-ahead log has stopped after an I/O error")]
     Stopped,

@@ -13,6 +13,7 @@ mod batch;
 mod error;
 mod format;
 mod log_index;
+mod reader;
 mod recovery;
 mod scan;
 mod segment;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use types::{ClusterId, HardState, Index, LogEntry, MemberId, Term};
 
 pub use error::WalError;
+pub use reader::Reader;
 pub use segment::{Spare, SpareMaker};
 pub use wal::Wal;
 

@@ -5,15 +5,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use env::Disk;
 use types::{HardState, Index, LogEntry, MemberId, Term};
 
 use crate::batch::{Batch, Frame, Place};
-use crate::format::{ENTRY_HEADER_LEN, FIRST_FRAME, FRAME_HEADER_LEN, PAGE, Records, SECTOR, SegmentHeader, WalRecord};
+use crate::format::{ENTRY_HEADER_LEN, FIRST_FRAME, FRAME_HEADER_LEN, PAGE, SECTOR, SegmentHeader};
 use crate::log_index::{LogIndex, Slot};
+use crate::reader::{Reader, Released};
 use crate::recovery::{self, Recovery, Tail};
-use crate::scan::{READ_ALL_BYTES, READ_SOME_BYTES, SegmentReader};
 use crate::segment::{Directory, Segment, Spare, SpareMaker, parse_name};
 use crate::{Recovered, Space, WalError, WalMeta, WalOptions};
 
@@ -38,6 +37,7 @@ pub struct Wal {
     last: Index,
     hard_state: HardState,
     batch: Batch,
+    released: Released,
     /// An I/O error was seen: nothing is known any more.
     stopped: bool,
 }
@@ -96,6 +96,7 @@ impl Wal {
             durable_hard_state: HardState::default(),
             last: Index(0),
             hard_state: HardState::default(),
+            released: Released::default(),
             stopped: false,
         })
     }
@@ -135,6 +136,7 @@ impl Wal {
             durable_term: last_term,
             durable_hard_state: hard_state,
             hard_state,
+            released: Released::default(),
             stopped: false,
         };
         wal.confirm_tail()?;
@@ -248,29 +250,26 @@ impl Wal {
     }
 
     /// Reads entries `from..to_exclusive` back, as of the last sync: as many as have at most `max_bytes` of data
-    /// together, but at least one if there is one.
+    /// together, or fewer, but at least one if there is one.
     ///
     /// # Errors
     /// [`WalError::NotHeld`] if `from` was released; [`WalError::Damaged`]; [`WalError::Io`]; [`WalError::Stopped`].
     pub fn read(&self, from: Index, to_exclusive: Index, max_bytes: usize) -> Result<Vec<LogEntry>, WalError> {
+        self.reader(from, to_exclusive, max_bytes)?.read()
+    }
+
+    /// What [`Wal::read`] does, to be done on another thread while the log goes on. Cheap: it reads nothing yet.
+    ///
+    /// # Errors
+    /// [`WalError::NotHeld`] if `from` was released; [`WalError::Stopped`].
+    pub fn reader(&self, from: Index, to_exclusive: Index, max_bytes: usize) -> Result<Reader, WalError> {
         self.require_running()?;
-        let mut reading = Reading { next: from, entries: Vec::new(), bytes: 0, bytes_max: max_bytes, full: false };
         let end = to_exclusive.min(self.index.last().next());
         if from < self.index.first() && from < end {
             return Err(WalError::NotHeld { index: from, first: self.index.first() });
         }
-        let read_bytes = (max_bytes as u64).clamp(READ_SOME_BYTES, READ_ALL_BYTES);
-        let mut reader: Option<SegmentReader<'_>> = None;
-        while reading.next < end && !reading.full {
-            let (slot, until) = self.index.locate(reading.next).expect("entries between first and last have a slot");
-            // One slot mostly goes on where the one before it ended: in what was read already.
-            let reader = match &mut reader {
-                Some(reader) if reader.segment().sequence == slot.sequence => reader,
-                other => other.insert(SegmentReader::new(self.segment(slot.sequence), read_bytes)),
-            };
-            reading.take_slot(reader, slot.offset, until.min(end))?;
-        }
-        Ok(reading.entries)
+        let segment = |sequence| self.segment(sequence).clone();
+        Ok(Reader::new(&self.index, segment, (from, end), max_bytes, self.released.clone()))
     }
 
     /// The oldest entry held; the one after the last if there is none.
@@ -473,6 +472,7 @@ impl Wal {
     }
 
     fn retire(&mut self, segment: &Segment) -> Result<(), WalError> {
+        self.released.note(segment.sequence);
         let released = self.directory.release(segment, self.spares.len() < SPARES_MAX);
         let spare = self.stop_on_io_error(released)?;
         self.spares.extend(spare);
@@ -513,49 +513,6 @@ impl Wal {
     fn segment(&self, sequence: u64) -> &Segment {
         let oldest = self.segments.front().expect("there is always a segment").sequence;
         &self.segments[(sequence - oldest) as usize]
-    }
-}
-
-/// Entries read back so far.
-struct Reading {
-    next: Index,
-    entries: Vec<LogEntry>,
-    bytes: usize,
-    bytes_max: usize,
-    full: bool,
-}
-
-impl Reading {
-    /// Takes the entries before `until` of the slot at `offset`.
-    fn take_slot(&mut self, reader: &mut SegmentReader<'_>, mut offset: u64, until: Index) -> Result<(), WalError> {
-        let segment = reader.segment();
-        while self.next < until && !self.full {
-            let Some(frame) = reader.frame_at(offset)? else {
-                let what = format!("entry {} was written here once", self.next);
-                return Err(WalError::damaged(&segment.path, offset, what));
-            };
-            let payload = reader.payload(&frame.header)?;
-            for record in Records::new(payload) {
-                let record = record.map_err(|fault| WalError::damaged(&segment.path, offset, fault.what))?;
-                self.take(record, until);
-            }
-            offset = frame.header.end();
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, record: WalRecord<'_>, until: Index) {
-        let WalRecord::Entry { term, index, kind, data } = record else { return };
-        if index != self.next || index >= until || self.full {
-            return;
-        }
-        self.full = self.bytes + data.len() > self.bytes_max && !self.entries.is_empty();
-        if self.full {
-            return;
-        }
-        self.bytes += data.len();
-        self.entries.push(LogEntry { term, index, kind, data: Bytes::copy_from_slice(data) });
-        self.next = index.next();
     }
 }
 
