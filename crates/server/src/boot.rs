@@ -125,7 +125,9 @@ pub fn boot(
         };
         drop(Wal::create(disk.clone(), &layout.wal, meta, wal_options)?);
     }
-    let (mut wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal_options, applied.0, applied.0.next())?;
+    // A member that is to go on alone goes by its state, whatever the log has lost of what led there.
+    let must_hold = if settings.force_new_cluster { Index(0) } else { applied.0 };
+    let (mut wal, mut recovered) = Wal::open(disk.clone(), &layout.wal, wal_options, must_hold, applied.0.next())?;
     if let Some(tail) = &recovered.torn_tail {
         tracing::warn!(?tail, "cut off an unfinished write at the end of the log; nothing in it was acknowledged");
     }
@@ -156,7 +158,14 @@ pub fn boot(
     } else if settings.force_new_cluster {
         let membership = machine.shared().membership();
         let (learners_max, tail) = (settings.learners_max, &entries);
-        Some(standalone(member, &membership, applied, hard_state, tail, learners_max)?)
+        let alone = standalone(member, &membership, applied, hard_state, tail, learners_max)?;
+        if recovered.last < applied.0 {
+            let (last, state) = (recovered.last, applied.0);
+            tracing::warn!(%last, %state, "the log ends before what the state reflects; it begins anew after that");
+            wal.restart_at(applied.0, applied.1)?;
+            recovered.terms = vec![applied];
+        }
+        Some(alone)
     } else {
         None
     };

@@ -2,6 +2,8 @@
 
 mod engine;
 
+use std::path::Path;
+
 use api::etcdserverpb::PutRequest;
 use api::etcdserverpb::internal_raft_request::Request;
 use engine::Engine;
@@ -97,6 +99,41 @@ fn a_crash_while_it_is_forced_is_no_harm() {
             check(&mut forced(&crashed), &keys, &format!("cut after operation {cut}, {survival:?}"));
         }
     }
+}
+
+/// The log of a while ago beside the state of now, as a restored copy or a disk that lied has it: what the state has counts.
+#[test]
+fn a_log_that_ends_before_the_state_begins_anew_after_it() {
+    let disk = SimDisk::new();
+    let mut engine = Engine::start(&disk, SEGMENT_SIZE_BYTES).expect("a new member starts");
+    for number in 0..5 {
+        assert!(engine.put(&format!("key{number}"), "value"));
+    }
+    let log = Path::new("/data/wal/0000000000000001.wal");
+    let behind = disk.contents(log).expect("it is there");
+    for number in 5..10 {
+        assert!(engine.put(&format!("key{number}"), "value"));
+    }
+    engine.change(&add(LOST));
+    assert_eq!(engine.members().len(), 2);
+    engine.commit_backend();
+    let (revision, applied) = (engine.revision(), engine.core.backend.applied());
+    drop(engine);
+    disk.damage(log, 0, &behind).expect("it is there");
+
+    let refused = Engine::start(&disk, SEGMENT_SIZE_BYTES).map(drop).expect_err("the log has lost entries");
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    let keys: Vec<String> = (0..10).map(|number| format!("key{number}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut engine = forced(&disk);
+    assert_eq!(engine.revision(), revision);
+    check(&mut engine, &keys, "forced");
+    assert!(engine.core.wal.first() == applied.0.next() && engine.core.wal.last() > applied.0);
+    drop(engine);
+    let mut again = Engine::start(&disk, SEGMENT_SIZE_BYTES).expect("it starts, without being told again");
+    check(&mut again, &keys, "started again");
+    drop(again);
+    check(&mut forced(&disk), &keys, "forced again");
 }
 
 /// What it had not been told to be committed may have been: nobody is left who could say that it was not.

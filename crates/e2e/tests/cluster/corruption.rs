@@ -128,9 +128,21 @@ async fn clients_are_refused(cluster: &Cluster, accused: u64) -> Result<()> {
 }
 
 async fn hashes_of_compactions_are_compared(target: Target) -> Result<()> {
+    compaction_hashes_name(target, false).await
+}
+
+/// F3: the leader compares, and is wrong itself.
+async fn a_leader_that_holds_other_data_is_named(target: Target) -> Result<()> {
+    compaction_hashes_name(target, true).await
+}
+
+async fn compaction_hashes_name(target: Target, leads: bool) -> Result<()> {
     let flags = [("experimental-compact-hash-check-enabled", "true"), ("experimental-compact-hash-check-time", "1s")];
     let (mut cluster, wrong) = altered(target, &flags).await?;
     cluster.restart(wrong).await?;
+    if leads {
+        cluster.lead(wrong).await?;
+    }
     let id = cluster.id(wrong).await?;
     let client = cluster.client((wrong + 1) % 3).await?;
     // There is nothing to compare yet.
@@ -140,6 +152,7 @@ async fn hashes_of_compactions_are_compared(target: Target) -> Result<()> {
     client.compact(compact(at)).await?;
     let named = Difference::CorruptMembersAreNamed.shows(target);
     assert_eq!(raised(&client).await?, if named { id } else { 0 });
+    ensure!(!leads || cluster.leader().await? == wrong, "another leader has found it");
     Ok(())
 }
 
@@ -172,11 +185,23 @@ async fn members_that_hold_the_same_are_left_alone(target: Target) -> Result<()>
     Ok(())
 }
 
-/// Without any setting: as soon as what differs makes an entry do something else, the digests do, too.
+/// F6, without any setting: as soon as what differs makes an entry do something else, the digests do, too.
 async fn what_entries_do_is_compared_within_a_thousand(target: Target) -> Result<()> {
+    entries_tell(target, false).await
+}
+
+/// The same where the leader is the one that differs.
+async fn what_the_leaders_entries_do_is_compared_too(target: Target) -> Result<()> {
+    entries_tell(target, true).await
+}
+
+async fn entries_tell(target: Target, leads: bool) -> Result<()> {
     const ENTRIES: u64 = 1000;
     let (mut cluster, wrong) = altered(target, &[]).await?;
     cluster.restart(wrong).await?;
+    if leads {
+        cluster.lead(wrong).await?;
+    }
     let id = cluster.id(wrong).await?;
     let client = cluster.client((wrong + 1) % 3).await?;
     let is_true = e2e::request::value_is("key", TRUE_VALUE);
@@ -226,7 +251,13 @@ fn quorate_compares_what_entries_do_within_a_thousand() {
     e2e::run_within(CLUSTER_LIMIT, Target::Quorate, what_entries_do_is_compared_within_a_thousand);
 }
 
+#[test]
+fn quorate_compares_what_the_leaders_entries_do() {
+    e2e::run_within(CLUSTER_LIMIT, Target::Quorate, what_the_leaders_entries_do_is_compared_too);
+}
+
 e2e::on_both_targets!(clusters:
     what_is_stored_is_compared_from_time_to_time,
     hashes_of_compactions_are_compared,
+    a_leader_that_holds_other_data_is_named,
 );
