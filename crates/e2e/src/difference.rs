@@ -28,6 +28,9 @@ pub enum Difference {
     FailedTransactionsAreWhole,
     /// An alarm for data that differs names the member whose data is wrong, if most others agree. That of etcd 3.5 names nobody.
     CorruptMembersAreNamed,
+    /// A write while there is no leader ends with the words of every request that took too long. etcd's has the code, and
+    /// the words, of a client's own deadline.
+    LeaderlessWritesTimeOut,
     /// Quorate does not compact by itself yet, and refuses to start when asked to.
     NoAutoCompaction,
 }

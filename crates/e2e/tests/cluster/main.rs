@@ -8,5 +8,6 @@ mod learners;
 mod leases;
 mod membership;
 mod serving;
+mod unwell;
 mod upkeep;
 mod watching;
