@@ -79,6 +79,8 @@ pub struct Driver {
     status: Status,
     /// Ticks since the start.
     now: u64,
+    /// In front of every read's context on the wire: drawn at the start, so that no other member and no other run uses the same.
+    read_prefix: [u8; READ_PREFIX_BYTES],
     /// Contexts of reads that raft was asked for and has not answered yet, in order, and when it was asked.
     reads: VecDeque<(u64, u64)>,
     /// Contexts of reads that wait for a leader, for its first commit (raft would drop them until then), or for the end of
@@ -113,12 +115,14 @@ const UNCOMMITTED_ENTRIES_BUSY: u64 = 32;
 /// Reads of other members that wait for this member's next round as a leader; more are dropped, and asked again.
 const EARLY_READS_OF_OTHERS_MAX: usize = 1024;
 
+const READ_PREFIX_BYTES: usize = 8;
+
 impl Driver {
     /// Continues from what was restored.
     ///
     /// # Errors
     /// If the restored parts contradict each other.
-    pub fn new(config: DriverConfig, restored: Restored, rng: Box<dyn Rng>) -> Result<Driver, ConsensusError> {
+    pub fn new(config: DriverConfig, restored: Restored, mut rng: Box<dyn Rng>) -> Result<Driver, ConsensusError> {
         let raft_config = Config {
             id: config.id.0,
             election_tick: config.election_ticks,
@@ -150,6 +154,7 @@ impl Driver {
         );
         store.trim(restored.applied.0.0, config.kept_entries_max, config.kept_bytes_max);
         let mut node = RawNode::new(&raft_config, store, &logger())?;
+        let read_prefix = rng.next_u64().to_be_bytes();
         let timeout = ElectionTimeout::new(rng, &mut node);
         let mut driver = Driver {
             node,
@@ -157,6 +162,7 @@ impl Driver {
             config,
             status: Status::default(),
             now: 0,
+            read_prefix,
             reads: VecDeque::new(),
             early_reads: Vec::new(),
             early_reads_of_others: Vec::new(),
@@ -366,8 +372,8 @@ impl Driver {
     }
 
     /// Asks for a point in the log that every write acknowledged so far lies at or before. The answer is
-    /// [`Effect::ReadReady`] or [`Effect::ReadsDropped`] with `context`, which no member may ever have used before.
-    /// While there is no leader, there is no answer.
+    /// [`Effect::ReadReady`] or [`Effect::ReadsDropped`] with `context`, which must not have been used
+    /// since the start. While there is no leader, there is no answer.
     pub fn read_index(&mut self, context: u64) {
         self.early_reads.push(context);
     }
@@ -594,7 +600,7 @@ impl Driver {
             return;
         }
         for context in std::mem::take(&mut self.early_reads) {
-            self.node.read_index(context.to_be_bytes().to_vec());
+            self.node.read_index([self.read_prefix, context.to_be_bytes()].concat());
             self.reads.push_back((context, self.now));
         }
         for message in std::mem::take(&mut self.early_reads_of_others) {
@@ -610,7 +616,11 @@ impl Driver {
     }
 
     fn answer_read(&mut self, context: &[u8], index: Index, effects: &mut Vec<Effect>) {
+        let Some((prefix, context)) = context.split_first_chunk() else { return };
         let Ok(context) = context.try_into().map(u64::from_be_bytes) else { return };
+        if *prefix != self.read_prefix {
+            return;
+        }
         if let Some(at) = self.reads.iter().position(|&(waiting, _)| waiting == context) {
             self.reads.remove(at);
             effects.push(Effect::ReadReady { context, index });

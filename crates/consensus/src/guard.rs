@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
     LogLost,
 }
 
-/// The longest context of a read; ours has 8 bytes.
+/// The longest context of a read; ours has 16 bytes.
 const READ_CONTEXT_BYTES_MAX: usize = 64;
 
 pub(crate) fn check(message: &Message, standing: &Standing) -> Verdict {

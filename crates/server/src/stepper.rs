@@ -169,12 +169,12 @@ impl Stepper {
 
     /// The end of this member's log.
     pub(crate) fn last_index(&self) -> Index {
-        self.with_turn(|turn| turn.driver.last_index())
+        self.look(Driver::last_index)
     }
 
     /// How far the other members are; empty where this member does not lead.
     pub(crate) fn progress(&self) -> Vec<Progress> {
-        self.with_turn(|turn| turn.driver.progress())
+        self.look(Driver::progress)
     }
 
     pub(crate) fn send(&self, item: ToConsensus) {
@@ -254,6 +254,17 @@ impl Stepper {
         self.step();
     }
 
+    /// Looks at the driver without stepping it.
+    fn look<T>(&self, at: impl FnOnce(&Driver) -> T) -> T {
+        let seen = at(&self.turn.lock().driver);
+        // Whoever brought something meanwhile found it taken, and left it to this thread.
+        fence(Ordering::SeqCst);
+        if !self.inbox.lock().is_empty() {
+            self.step();
+        }
+        seen
+    }
+
     fn with_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
         let mut turn = self.turn.lock();
         let done = act(&mut turn);
@@ -263,6 +274,8 @@ impl Stepper {
     }
 }
 
+/// Proposals that wait for a leader, at most; those of a change of the members that wait for an earlier one count, too.
+const HELD_PROPOSALS_MAX: usize = 5000;
 /// Forwarded changes of the members that wait, at most; they come one at a time from people.
 const HELD_MESSAGES_MAX: usize = 64;
 /// How often those who wait are looked through for such as have given up.
@@ -374,10 +387,15 @@ impl Turn {
     }
 
     fn hold(&mut self, proposal: Proposal, is_conf_change: bool) {
-        // What the member asks of itself is asked again anyway.
-        if proposal.reply_to.is_some() {
-            let until = self.now + self.around.proposal_ticks_max;
-            self.held.push_back(Held { proposal, is_conf_change, until });
+        let is_full = self.held.len() >= HELD_PROPOSALS_MAX;
+        match proposal.reply_to {
+            // What the member asks of itself is asked again anyway.
+            None => {}
+            Some(address) if is_full => self.outgoing.add(address, Err(Error::TooManyRequests)),
+            reply_to => {
+                let until = self.now + self.around.proposal_ticks_max;
+                self.held.push_back(Held { proposal: Proposal { reply_to, ..proposal }, is_conf_change, until });
+            }
         }
     }
 
@@ -842,6 +860,28 @@ pub(crate) mod tests {
             let after = propose(2);
             for waiting in [before, read, after] {
                 assert!(matches!(waiting.await, Err(Error::Stopped)));
+            }
+        });
+    }
+
+    #[test]
+    fn proposals_that_wait_for_a_leader_are_bounded() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let parts = parts(Restored { voters: vec![MemberId(1), MemberId(2)], ..alone() });
+            let desk = Desk::new();
+            tokio::task::spawn_local(desk.clone().sort_mail());
+            let waiting = (0..=HELD_PROPOSALS_MAX as u64).map(|id| {
+                let (address, waiting) = desk.open(10);
+                let data = Bytes::from_static(b"x");
+                parts.stepper.send(ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) }));
+                waiting
+            });
+            let mut waiting = waiting.collect::<VecDeque<_>>();
+            assert!(matches!(waiting.pop_back().unwrap().await, Err(Error::TooManyRequests)));
+            parts.stepper.send(ToConsensus::Stop);
+            for waiting in waiting {
+                assert!(matches!(waiting.await, Err(Error::Stopped)), "it waited");
             }
         });
     }

@@ -18,8 +18,8 @@ fn filled(wal: &mut Wal) {
     }
 }
 
-fn is_released(read: Result<Vec<types::LogEntry>, WalError>, from: u64) -> bool {
-    matches!(read, Err(WalError::Released { index }) if index == Index(from))
+fn is_released(read: &Result<Vec<types::LogEntry>, WalError>, from: u64) -> bool {
+    matches!(read, Err(WalError::Released { index }) if *index == Index(from))
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn what_was_let_go_of_since_is_thrown_away_whether_it_is_still_there_or_not() {
             // Into the segments that were let go of.
             write(&mut wal, &entries(index, 1, 1, 1000), None);
         }
-        assert!(is_released(gone.unwrap().read(), 1));
+        assert!(is_released(&gone.unwrap().read(), 1));
         assert_eq!(held.unwrap().read().unwrap(), entries(38, 3, 1, 1000));
     }
 }
@@ -57,7 +57,7 @@ fn a_restart_of_the_log_lets_go_of_what_lies_behind_it_too() {
     let reader = wal.reader(Index(30), Index(41), usize::MAX).unwrap();
     wal.restart_at(Index(20), Term(2)).unwrap();
     write(&mut wal, &entries(21, 60, 2, 1000), None);
-    assert!(is_released(reader.read(), 30));
+    assert!(is_released(&reader.read(), 30));
 }
 
 #[test]

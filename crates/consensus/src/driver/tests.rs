@@ -448,6 +448,20 @@ fn every_member_reads_with_fresh_contexts() {
     }
 }
 
+/// Or the leader would take the second one for the first, or an answer to an earlier run's for one to this.
+#[test]
+fn reads_of_two_members_or_runs_are_told_apart_whatever_they_are_called() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.propose(1, "a");
+    for id in 1..=3 {
+        cluster.driver(id).read_index(7);
+    }
+    cluster.run();
+    for id in 1..=3 {
+        assert_eq!(cluster.members[&id].reads, [(7, Index(2))]);
+    }
+}
+
 #[test]
 fn reads_that_come_while_the_leader_asks_share_its_next_round() {
     let mut cluster = Cluster::led_by_first(3, 100);
