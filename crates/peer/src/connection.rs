@@ -125,7 +125,7 @@ pub(crate) struct PatientStream {
 }
 
 /// How long something has waited.
-struct Wait {
+pub(crate) struct Wait {
     limit: Option<Duration>,
     deadline: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
@@ -142,6 +142,11 @@ impl PatientStream {
         }
     }
 
+    /// The connection by itself, as it is set up, without limits.
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
     /// While a request still goes out, the wait for its answer has not begun.
     fn written(&mut self, outcome: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.read.is_waiting &= outcome.is_pending();
@@ -150,12 +155,12 @@ impl PatientStream {
 }
 
 impl Wait {
-    fn new(limit: Option<Duration>) -> Wait {
+    pub(crate) fn new(limit: Option<Duration>) -> Wait {
         Wait { limit, deadline: None, is_waiting: false }
     }
 
     /// Hands on what the stream said, or an error if it has said "not yet" for too long.
-    fn watch<T>(&mut self, outcome: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    pub(crate) fn watch<T>(&mut self, outcome: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let Some(limit) = self.limit else {
             return outcome;
         };

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use api::{etcdserverpb, leasepb};
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use types::{LeaseId, MemberId, MessageKind};
 
@@ -22,58 +22,65 @@ use crate::port::Port;
 use crate::request::{HashKvHeader, HashKvRequest, HashKvResponse, PeerError, PeerRequest, PeerResponse};
 use crate::settings::{POST_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::snapshot_receiver::{self, ReceiveError};
-use crate::stream_writer::StreamWriter;
+use crate::stream_writer::Opening;
 use crate::version;
 
 const REMOVED_SENDER: &str = "cannot process message from removed member";
 const TO_MISMATCH: &str = "to field mismatch";
 const UNREADABLE: &str = "error unmarshalling request";
 
-/// Answers one request.
-pub(crate) async fn answer<H: Host>(port: &Rc<Port<H>>, request: Request<Incoming>) -> Answer {
+/// What becomes of a request.
+pub(crate) enum Reply {
+    Answer(Answer),
+    /// Its connection is a stream from now on.
+    Stream(Opening),
+}
+
+/// Takes one request.
+pub(crate) async fn reply<H: Host>(port: &Rc<Port<H>>, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
-    let path = head.uri.path().to_owned();
-    if let Some(stream) = path.strip_prefix("/raft/stream/") {
-        return answer_stream(port, &head, stream);
+    if let Some(path) = head.uri.path().strip_prefix("/raft/stream/") {
+        return open_stream(port, &head, path);
     }
+    Reply::Answer(answer(port, &head, body).await)
+}
+
+async fn answer<H: Host>(port: &Rc<Port<H>>, head: &Parts, body: Incoming) -> Answer {
+    let path = head.uri.path();
     if let Some(id) = path.strip_prefix("/members/promote/") {
-        return answer_promote(port, &head, id).await;
+        return answer_promote(port, head, id).await;
     }
-    match path.as_str() {
-        "/raft" => answer_post(port, &head, body).await,
-        "/raft/snapshot" => answer_snapshot(port, &head, body).await,
+    match path {
+        "/raft" => answer_post(port, head, body).await,
+        "/raft/snapshot" => answer_snapshot(port, head, body).await,
         "/raft/probing" => answer::probe(port.shared.clock.wall()),
-        "/members" => answer_members(port, &head).await,
-        "/members/hashkv" => answer_hash_kv(port, &head, body).await,
-        "/leases" => answer_keep_alive(port, &head, body).await,
-        "/leases/internal" => answer_time_to_live(port, &head, body).await,
-        "/downgrade/enabled" => answer_downgrade_enabled(port, &head).await,
-        "/version" => answer_version(port, &head).await,
+        "/members" => answer_members(port, head).await,
+        "/members/hashkv" => answer_hash_kv(port, head, body).await,
+        "/leases" => answer_keep_alive(port, head, body).await,
+        "/leases/internal" => answer_time_to_live(port, head, body).await,
+        "/downgrade/enabled" => answer_downgrade_enabled(port, head).await,
+        "/version" => answer_version(port, head).await,
         _ => answer::not_found(),
     }
 }
 
-fn answer_stream<H: Host>(port: &Rc<Port<H>>, head: &Parts, path: &str) -> Answer {
+fn open_stream<H: Host>(port: &Rc<Port<H>>, head: &Parts, path: &str) -> Reply {
     if head.method != Method::GET {
-        return answer::method_not_allowed("GET");
+        return Reply::Answer(answer::method_not_allowed("GET"));
     }
     if let Err(text) = check_sender(port, head) {
-        return refused(port, StatusCode::PRECONDITION_FAILED, text);
+        return Reply::Answer(refused(port, StatusCode::PRECONDITION_FAILED, text));
     }
-    let answer = match open_stream(port, head, path) {
-        Ok(writer) => {
-            answer::with_header(answer::stream(writer), CLUSTER_ID, &port.shared.settings.cluster.to_string())
+    match find_stream(port, head, path) {
+        Ok(opening) => Reply::Stream(opening),
+        Err((status, text)) => {
+            let answer = refused(port, status, text);
+            Reply::Answer(answer::with_header(answer, SERVER_VERSION, &port.shared.settings.version))
         }
-        Err((status, text)) => refused(port, status, text),
-    };
-    answer::with_header(answer, SERVER_VERSION, &port.shared.settings.version)
+    }
 }
 
-fn open_stream<H: Host>(
-    port: &Rc<Port<H>>,
-    head: &Parts,
-    path: &str,
-) -> Result<StreamWriter, (StatusCode, &'static str)> {
+fn find_stream<H: Host>(port: &Rc<Port<H>>, head: &Parts, path: &str) -> Result<Opening, (StatusCode, &'static str)> {
     let (kind, from) = path.split_once('/').ok_or((StatusCode::NOT_FOUND, "invalid path"))?;
     let kind = StreamKind::parse(kind).ok_or((StatusCode::NOT_FOUND, "invalid path"))?;
     let from = headers::parse_member(from).ok_or((StatusCode::NOT_FOUND, "invalid from"))?;
@@ -89,7 +96,12 @@ fn open_stream<H: Host>(
     if to != Some(port.shared.settings.member) {
         return Err((StatusCode::PRECONDITION_FAILED, TO_MISMATCH));
     }
-    Ok(StreamWriter::attach(port.shared.clone(), link, kind))
+    if head.version != Version::HTTP_11 {
+        return Err((StatusCode::HTTP_VERSION_NOT_SUPPORTED, "streams need HTTP/1.1"));
+    }
+    let closes = headers::text(&head.headers, &CONNECTION).unwrap_or_default();
+    let closes = closes.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
+    Ok(Opening { link, kind, closes })
 }
 
 async fn answer_post<H: Host>(port: &Rc<Port<H>>, head: &Parts, body: Incoming) -> Answer {

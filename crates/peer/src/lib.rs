@@ -1,7 +1,8 @@
 //! Member to member: raft messages over streams and posts, snapshots, and what members ask one another. etcd's rafthttp, over HTTP/1.1 and plain TCP.
 //!
 //! One thread carries all of it: [`Transport::serve`] runs on a current-thread runtime inside a `LocalSet` and calls the [`Host`] there.
-//! Others put messages into the [`Outbox`], which never waits.
+//! Others send messages by the [`Outbox`], which never waits: it writes them to the peer's stream on the caller's thread, and leaves to the transport's
+//! what has no stream, what is large, and what a full socket did not take.
 //!
 //! Invariants
 //! - Messages of one kind to one peer arrive in their order, while one stream lasts. Any may be lost; a loss the transport sees is reported.
@@ -20,11 +21,13 @@ mod body;
 pub mod client;
 mod codec;
 mod connection;
+mod date;
 mod frames;
 mod headers;
 mod host;
 mod inbound;
 mod kept_connections;
+mod lane;
 mod link;
 mod outbox;
 mod peer_url;

@@ -1,7 +1,9 @@
-//! The way out, as every thread sees it: messages wait here until the transport's thread takes all of them.
+//! The way out, as every thread sees it: messages go onto a stream's lane, and from there to the network, on the sender's own thread;
+//! those for which no stream is there wait here until the transport's thread takes all of them.
 //!
 //! Invariants
-//! - `send` never waits for a peer, and never for longer than a few lines of the lock's other holders.
+//! - `send` never waits for a peer or for another sender's write, and for no longer than a few lines of a lock's other holders.
+//! - A peer's messages overtake none of its own that still wait here.
 //! - What waits for one peer, here and beyond, is bounded in messages and in bytes; more is dropped and reported.
 //! - The transport's thread is woken once for all that comes until it looks.
 //! - Nothing waits for a member that is unknown, removed, or this one.
@@ -14,8 +16,10 @@ use std::time::Duration;
 use env::{Clock, Monotonic};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use types::{MemberId, Message};
+use types::{MemberId, Message, MessageKind};
 
+use crate::frames::StreamKind;
+use crate::lane::Lane;
 use crate::settings::{QUEUE_MESSAGES_MAX, REMOTES_MAX, Settings};
 
 /// Sends messages to peers and says which peers there are. Cheap to clone; usable from any thread.
@@ -31,6 +35,7 @@ pub(crate) struct Shared {
 }
 
 struct State {
+    /// What no lane took: posts, snapshots, and what was sent after them until they are on their way.
     waiting: Vec<Queued>,
     /// Peers, and members that wrote to us before we knew them as such.
     targets: BTreeMap<MemberId, Arc<Target>>,
@@ -54,14 +59,18 @@ pub(crate) struct Roster {
 
 /// A message on its way to a peer. Counted as waiting for as long as it lives.
 pub(crate) struct Queued {
-    pub(crate) message: Message,
+    message: Message,
     target: Arc<Target>,
     bytes: usize,
 }
 
-/// What is counted for one peer.
-#[derive(Debug, Default)]
+/// One peer: its lanes, and what is counted for it.
+#[derive(Default)]
 pub(crate) struct Target {
+    append: Lane,
+    message: Lane,
+    /// Messages of the outbox that are not on a way of their own yet.
+    unrouted: AtomicUsize,
     messages: AtomicUsize,
     bytes: AtomicUsize,
     sent_bytes: AtomicU64,
@@ -119,19 +128,24 @@ impl Outbox {
         if messages.is_empty() {
             return;
         }
-        let bytes_max = self.0.settings.queue_bytes_max;
-        self.0.change(|state| {
-            for message in messages {
-                let Some(target) = state.targets.get(&message.to) else {
-                    continue;
-                };
-                let to = message.to;
-                match Queued::new(message, target, bytes_max) {
-                    Some(queued) => state.waiting.push(queued),
-                    None => drop(state.lost.insert(to)),
-                }
+        let admitted = self.0.admit(messages);
+        let mut unrouted = Vec::new();
+        let mut written: Vec<Arc<Target>> = Vec::new();
+        for queued in admitted {
+            let target = queued.target.clone();
+            match target.push_in_turn(queued) {
+                Some(queued) => unrouted.push(queued),
+                None if written.iter().any(|other| Arc::ptr_eq(other, &target)) => {}
+                None => written.push(target),
             }
-        });
+        }
+        // Once for each of them, so that what goes to one peer goes in one piece.
+        for target in written {
+            target.write();
+        }
+        if !unrouted.is_empty() {
+            self.0.change(|state| state.waiting.append(&mut unrouted));
+        }
     }
 
     /// Says who the members are and where they are reached. This member itself may be among them. Who is no peer any
@@ -198,6 +212,24 @@ impl Shared {
         if wake {
             self.woken.notify_one();
         }
+    }
+
+    /// The messages to those that are peers, as far as there is room.
+    fn admit(&self, messages: Vec<Message>) -> Vec<Queued> {
+        let mut admitted = Vec::with_capacity(messages.len());
+        self.change(|state| {
+            for message in messages {
+                let Some(target) = state.targets.get(&message.to) else {
+                    continue;
+                };
+                let to = message.to;
+                match Queued::new(message, target, self.settings.queue_bytes_max) {
+                    Some(queued) => admitted.push(queued),
+                    None => drop(state.lost.insert(to)),
+                }
+            }
+        });
+        admitted
     }
 
     pub(crate) fn count_refused(&self) {
@@ -269,6 +301,24 @@ impl Queued {
         target.bytes.fetch_add(bytes, Ordering::Relaxed);
         Some(Queued { message, target: target.clone(), bytes })
     }
+
+    pub(crate) fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// What it is counted as; more than nothing.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// It became so many bytes on a stream.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.target.sent(bytes);
+    }
 }
 
 impl Drop for Queued {
@@ -279,6 +329,45 @@ impl Drop for Queued {
 }
 
 impl Target {
+    pub(crate) fn lane(&self, kind: StreamKind) -> &Lane {
+        match kind {
+            StreamKind::Append => &self.append,
+            StreamKind::Message => &self.message,
+        }
+    }
+
+    /// Puts a message onto its lane, unless others to this peer still wait in the outbox. Hands back what has to go another way; it is
+    /// counted as waiting there, until [`Target::routed`].
+    fn push_in_turn(&self, queued: Queued) -> Option<Queued> {
+        let refused = match self.unrouted.load(Ordering::Acquire) {
+            0 => self.push(queued)?,
+            _ => queued,
+        };
+        self.unrouted.fetch_add(1, Ordering::Relaxed);
+        Some(refused)
+    }
+
+    /// Puts a message onto its lane: appends have one to themselves, as long as it has a stream. Hands back what needs no stream, or has none.
+    pub(crate) fn push(&self, queued: Queued) -> Option<Queued> {
+        match queued.message.kind {
+            MessageKind::Snapshot => Some(queued),
+            MessageKind::Append => self.append.push(queued).and_then(|queued| self.message.push(queued)),
+            _ => self.message.push(queued),
+        }
+    }
+
+    /// A message of the outbox is on its way.
+    pub(crate) fn routed(&self) {
+        self.unrouted.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Writes what was pushed. Never blocks.
+    pub(crate) fn write(&self) {
+        for kind in StreamKind::ALL {
+            self.lane(kind).write();
+        }
+    }
+
     /// So many messages will never arrive.
     pub(crate) fn lost(&self, messages: usize) {
         self.dropped.fetch_add(messages as u64, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use types::{MemberId, Message, MessageKind};
 
 use crate::frames::StreamKind;
 use crate::host::{Host, SnapshotSink, SnapshotSource};
-use crate::link::{Link, Way};
+use crate::link::Link;
 use crate::outbox::{Queued, Roster, Shared};
 use crate::tasks::Tasks;
 use crate::{posts, snapshot_sender, stream_reader};
@@ -65,9 +65,11 @@ impl<H: Host> Port<H> {
             // Read after the messages, so that it knows everyone they are for.
             self.sync();
             for queued in taken.messages.drain(..) {
+                let target = queued.target().clone();
                 self.route(queued);
+                target.routed();
             }
-            self.wake_streams();
+            self.write_lanes();
             for peer in taken.lost {
                 self.host.unreachable(peer);
             }
@@ -117,6 +119,9 @@ impl<H: Host> Port<H> {
         let mut links = self.links.borrow_mut();
         links.retain(|id, link| {
             let urls = if link.is_remote { roster.remotes.get(id) } else { roster.peers.get(id) };
+            // Who went and came again in between is another peer to all threads that send.
+            let is_same = self.shared.target(*id).is_some_and(|target| Arc::ptr_eq(&target, &link.target));
+            let urls = urls.filter(|_| is_same);
             match urls {
                 Some(urls) => link.rotation.borrow_mut().replace(urls),
                 None => link.close(),
@@ -143,24 +148,22 @@ impl<H: Host> Port<H> {
     }
 
     fn route(self: &Rc<Self>, queued: Queued) {
-        let Some(link) = self.links.borrow().get(&queued.message.to).cloned() else {
+        let Some(link) = self.links.borrow().get(&queued.message().to).cloned() else {
             return;
         };
-        if queued.message.kind == MessageKind::Snapshot {
-            return snapshot_sender::start(self, &link, queued.message.clone());
+        if queued.message().kind == MessageKind::Snapshot {
+            return snapshot_sender::start(self, &link, queued.message().clone());
         }
-        match link.way(queued.message.kind) {
-            Way::Stream(kind) => link.lane(kind).push(queued),
-            Way::Post => posts::push(self, &link, queued),
+        // A stream may have come since it was sent.
+        if let Some(queued) = link.target.push(queued) {
+            posts::push(self, &link, queued);
         }
     }
 
     /// Once for everything that was put on a lane.
-    fn wake_streams(&self) {
+    fn write_lanes(&self) {
         for link in self.links.borrow().values() {
-            for kind in StreamKind::ALL {
-                link.lane(kind).wake_if_waiting();
-            }
+            link.target.write();
         }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) fn failed<H: Host>(port: &Port<H>, link: &Link, url: &str, error: &Po
 async fn post(settings: &Settings, link: &Link, url: &str, queued: &Queued) -> Result<usize, PostError> {
     let address = PeerUrl::parse(url)?;
     let mut body = BytesMut::new();
-    codec::encode(&queued.message, &mut body);
+    codec::encode(queued.message(), &mut body);
     let bytes = body.len();
     let request = request("/raft", &address, settings, RequestBody::Whole(body.freeze()))?;
     let exchange = async {

@@ -1,10 +1,14 @@
 //! The whole: made with its outbox, served on a thread of its own.
 
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::TcpListener as StdTcpListener;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use env::Clock;
@@ -15,10 +19,11 @@ use tokio::task::JoinSet;
 
 use crate::connection::{Patience, PatientStream};
 use crate::host::{Host, SnapshotSink, SnapshotSource};
-use crate::inbound;
+use crate::inbound::{self, Reply};
 use crate::outbox::Outbox;
 use crate::port::Port;
 use crate::settings::{IO_TIMEOUT, Settings};
+use crate::stream_writer::{self, StreamEnded};
 use crate::tasks::Tasks;
 
 /// Header bytes of one request.
@@ -101,13 +106,32 @@ async fn accept<H: Host>(port: Rc<Port<H>>, listener: TcpListener) {
 async fn serve<H: Host>(port: &Rc<Port<H>>, stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
     let patience = Patience { read: None, write: Some(port.shared.settings.write_timeout) };
     let stream = PatientStream::of(patience)(stream)?;
-    let service = service_fn(|request| async { Ok::<_, Infallible>(inbound::answer(port, request).await) });
-    hyper::server::conn::http1::Builder::new()
+    let opening = Cell::new(None);
+    let service = service_fn(|request| async {
+        match inbound::reply(port, request).await {
+            Reply::Answer(answer) => Ok::<_, Infallible>(answer),
+            Reply::Stream(stream) => {
+                opening.set(Some(stream));
+                pending().await
+            }
+        }
+    });
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .title_case_headers(true)
         .header_read_timeout(IO_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await?;
-    Ok(())
+        .serve_connection(TokioIo::new(stream), service);
+    let opening = poll_fn(|cx| match (Pin::new(&mut connection).poll(cx), opening.take()) {
+        (Poll::Ready(ended), _) => Poll::Ready(ended.map(|()| None)),
+        (Poll::Pending, Some(opening)) => Poll::Ready(Ok(Some(opening))),
+        (Poll::Pending, None) => Poll::Pending,
+    });
+    let Some(opening) = opening.await? else { return Ok(()) };
+    // Until here HTTP has written nothing of its answer to this request: the connection is the stream's alone.
+    let parts = connection.into_parts();
+    if !parts.read_buf.is_empty() {
+        return Err(StreamEnded::Garbage.into());
+    }
+    Err(stream_writer::serve(port.shared.clone(), opening, parts.io.into_inner().into_inner()).await.into())
 }

@@ -8,3 +8,4 @@ mod members;
 mod messages;
 mod paths;
 mod snapshots;
+mod streams;

@@ -81,6 +81,31 @@ fn a_stream_says_who_answers() {
     });
 }
 
+/// As hyper wrote it when it served streams too.
+#[test]
+fn a_stream_begins_with_these_bytes() {
+    run(async {
+        let (a, b) = (Member::start(1), Member::start(2));
+        a.outbox.set_members(&[b.peer()], BTreeSet::new());
+        let headers = format!("{}X-Raft-To: 1\r\n", identity(b.id));
+        for kind in ["message", "msgapp"] {
+            for (demand, last) in [("", ""), ("Connection: close\r\n", "Connection: close\r\n")] {
+                let dial = format!("GET /raft/stream/{kind}/2 HTTP/1.1\r\nHost: x\r\n{demand}{headers}\r\n");
+                let whole = |read: &[u8]| read.ends_with(b"\r\n\r\n");
+                let answer = crate::ground::exchange(a.address, dial.as_bytes(), whole).await;
+                let answer = String::from_utf8(answer).unwrap();
+                let (head, date) = answer.split_once("Date: ").unwrap();
+                let expected = format!(
+                    "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: c1\r\nX-Server-Version: 3.5.30\r\n{last}Transfer-Encoding: chunked\r\n"
+                );
+                assert_eq!(head, expected, "{answer}");
+                // `Thu, 26 Nov 2026 04:20:00 GMT`
+                assert!(date.len() == 33 && date.ends_with(" GMT\r\n\r\n"), "{date:?}");
+            }
+        }
+    });
+}
+
 #[test]
 fn another_cluster_at_the_address_of_a_peer_gets_and_brings_nothing() {
     run(async {

@@ -161,31 +161,39 @@ fn who_does_not_take_messages_costs_a_bounded_queue() {
 /// It takes the five real seconds after which a write is given up.
 #[test]
 fn a_peer_that_does_not_read_holds_up_no_other_and_is_given_up() {
-    run(async {
-        let (a, b) = (Member::start(1), Member::start(2));
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let stuck = MemberId(3);
-        a.outbox.set_members(&[b.peer(), (stuck, vec![url(nobody)])], Default::default());
-        b.outbox.set_members(&[a.peer()], Default::default());
-        connected(&[&a, &b]).await;
-        let mut stream = TcpStream::connect(a.address).await.unwrap();
-        let headers = format!("{}X-Raft-To: 1\r\n", identity(stuck));
-        stream.write_all(&request("GET", "/raft/stream/msgapp/3", &headers, b"")).await.unwrap();
-        while a.outbox.figures(stuck).unwrap().streams == 0 {
-            tokio::task::yield_now().await;
-        }
-        a.record.events.borrow_mut().clear();
-        let data = Bytes::from(vec![0; 1 << 20]);
-        let append = |to, n| append(a.id, to, n, vec![entry(1, n + 1, data.clone())]);
-        for n in 0..60 {
-            a.outbox.send(vec![append(stuck, n), append(b.id, n)]);
-            b.record.until_received(n as usize + 1).await;
-        }
-        assert!(a.outbox.figures(stuck).unwrap().waiting_messages > 0);
-        a.record.until_event(&Event::Unreachable(stuck)).await;
-        let figures = a.outbox.figures(stuck).unwrap();
-        assert_eq!((figures.streams, figures.waiting_messages), (0, 0), "{figures:?}");
-    });
+    run(give_up(1 << 20, 60));
+}
+
+/// Pieces which senders write themselves.
+#[test]
+fn a_peer_that_does_not_read_holds_up_no_sender_and_is_given_up() {
+    run(give_up(20_000, 2500));
+}
+
+async fn give_up(size: usize, count: u64) {
+    let (a, b) = (Member::start(1), Member::start(2));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stuck = MemberId(3);
+    a.outbox.set_members(&[b.peer(), (stuck, vec![url(nobody)])], Default::default());
+    b.outbox.set_members(&[a.peer()], Default::default());
+    connected(&[&a, &b]).await;
+    let mut stream = TcpStream::connect(a.address).await.unwrap();
+    let headers = format!("{}X-Raft-To: 1\r\n", identity(stuck));
+    stream.write_all(&request("GET", "/raft/stream/msgapp/3", &headers, b"")).await.unwrap();
+    while a.outbox.figures(stuck).unwrap().streams == 0 {
+        tokio::task::yield_now().await;
+    }
+    a.record.events.borrow_mut().clear();
+    let data = Bytes::from(vec![0; size]);
+    let append = |to, n| append(a.id, to, n, vec![entry(1, n + 1, data.clone())]);
+    for n in 0..count {
+        a.outbox.send(vec![append(stuck, n), append(b.id, n)]);
+        b.record.until_received(n as usize + 1).await;
+    }
+    assert!(a.outbox.figures(stuck).unwrap().waiting_messages > 0);
+    a.record.until_event(&Event::Unreachable(stuck)).await;
+    let figures = a.outbox.figures(stuck).unwrap();
+    assert_eq!((figures.streams, figures.waiting_messages), (0, 0), "{figures:?}");
 }
 
 #[test]
