@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::request::{get, put};
 use e2e::{Cluster, SETTLE_LIMIT, Target, Wiring};
 
@@ -45,6 +45,71 @@ async fn mistakes_in_the_initial_cluster_are_refused(target: Target) -> Result<(
     Ok(())
 }
 
+/// Flags of the first of three founders, and why it does not start; `OWN` stands for its URL. One word for word.
+const MISTAKES: [(&[(&str, &str)], &str); 11] = [
+    (
+        &[("initial-cluster", "m1=http://127.0.0.9:2380")],
+        r#"couldn't find local name "m0" in the initial cluster configuration"#,
+    ),
+    (
+        &[("initial-cluster", "m0=http://127.0.0.9:2380")],
+        "--initial-cluster has m0=http://127.0.0.9:2380 but missing from --initial-advertise-peer-urls=OWN \
+         (resolved urls: \"OWN\" != \"http://127.0.0.9:2380\")",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN,m0=http://127.0.0.9:2380")],
+        "--initial-cluster has m0=http://127.0.0.9:2380 but missing from --initial-advertise-peer-urls=OWN \
+         (len([\"OWN\"]) != len([\"http://127.0.0.9:2380\" \"OWN\"]))",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN"), ("initial-advertise-peer-urls", "OWN,http://127.0.0.9:2380")],
+        "--initial-advertise-peer-urls has http://127.0.0.9:2380 but missing from \
+         --initial-cluster=m0=http://127.0.0.9:2380,m0=OWN",
+    ),
+    (&[("initial-cluster", "m0=OWN,m1=OWN")], "initial cluster m0=OWN,m1=OWN has duplicate url"),
+    (
+        &[("initial-cluster", "m0")],
+        "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN,m1=")],
+        "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN,m1=ftp://127.0.0.9:2380")],
+        "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ftp://127.0.0.9:2380",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN,m1=127.0.0.9:2380")],
+        "error setting up initial cluster: parse \"127.0.0.9:2380\": first path segment in URL cannot contain colon",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN,m1=http://127.0.0.9")],
+        "error setting up initial cluster: URL address does not have the form \"host:port\": http://127.0.0.9",
+    ),
+    (
+        &[("initial-cluster", "m0=OWN,m1=http://127.0.0.9:2380/x")],
+        "error setting up initial cluster: URL must not contain a path: http://127.0.0.9:2380/x",
+    ),
+];
+
+async fn mistakes_are_told_in_the_same_words(target: Target) -> Result<()> {
+    for (flags, expected) in MISTAKES {
+        let mut cluster = Cluster::prepare(target, 1, Wiring::Direct, &[])?;
+        let own = cluster.seats()[0].peer_url();
+        for (name, value) in flags {
+            cluster.seat(0).set_flags(&[(name, &value.replace("OWN", &own))]);
+        }
+        cluster.spawn(0)?;
+        let (status, output) = cluster.seat(0).ended(REFUSAL_LIMIT).await?;
+        assert_eq!(status.code(), Some(1), "{flags:?}: {output}");
+        let fatal = output.lines().find(|line| line.contains(r#""level":"fatal""#)).context("no fatal line")?;
+        let fatal: serde_json::Value = serde_json::from_str(fatal)?;
+        assert_eq!(fatal["error"], expected.replace("OWN", &own), "{flags:?}");
+    }
+    Ok(())
+}
+
 /// One name twice is one member with two URLs, not two members.
 async fn a_name_that_stands_twice_has_two_urls(target: Target) -> Result<()> {
     let mut cluster = Cluster::prepare(target, 1, Wiring::Direct, &[])?;
@@ -83,6 +148,57 @@ async fn joining_with_a_wrong_list_is_refused(target: Target) -> Result<()> {
     cluster.seat(seat).set_flags(&[("initial-cluster", &right)]);
     cluster.restart(seat).await?;
     cluster.settled().await?;
+    cluster.equal().await?;
+    Ok(())
+}
+
+/// The members listed are those of another cluster; nobody listed but itself; all but itself.
+async fn joining_another_cluster_is_refused(target: Target) -> Result<()> {
+    let mut cluster = Cluster::start(target, 1).await?;
+    let other = Cluster::start_with(target, 2, Wiring::Direct, &[("initial-cluster-token", "another")]).await?;
+    let seat = cluster.add(0, false).await?;
+    let (own, all) = (cluster.initial_cluster(1..2), cluster.initial_cluster(0..2));
+    let theirs = |seats| other.initial_cluster(seats).replace('m', "other");
+    for (listed, part) in [
+        (format!("{own},{}", theirs(0..2)), "member count is unequal"),
+        // As many as there are.
+        (format!("{own},{}", theirs(0..1)), "no match found for existing member"),
+        (own.clone(), "could not retrieve cluster information from the given URLs"),
+        (cluster.initial_cluster(0..1), "couldn't find local name"),
+    ] {
+        cluster.seat(seat).set_flags(&[("initial-cluster", &listed)]);
+        refused(&mut cluster, seat, &[part]).await.context(listed)?;
+    }
+    // What the others are called, and the token, means nothing to one who joins.
+    let renamed = all.replace("m0=", "q0=");
+    cluster.seat(seat).set_flags(&[("initial-cluster", &renamed), ("initial-cluster-token", "a third")]);
+    cluster.restart(seat).await?;
+    cluster.settled().await?;
+    cluster.equal().await?;
+    Ok(())
+}
+
+/// A member that was removed comes again with nothing, as the one it was.
+async fn a_member_that_is_gone_does_not_come_back_without_data(target: Target) -> Result<()> {
+    let mut cluster = Cluster::start(target, 3).await?;
+    let gone = cluster.follower().await?;
+    let via = (gone + 1) % 3;
+    let id = cluster.id(gone).await?;
+    cluster.remove(via, id).await?;
+    cluster.seat(gone).ended(SETTLE_LIMIT).await?;
+    // Its id comes from its URLs and the token, so as a founder it is who it was.
+    cluster.seat(gone).wipe()?;
+    let before = cluster.seats()[gone].output().len();
+    cluster.spawn(gone)?;
+    let (_, output) = cluster.seat(gone).ended(SETTLE_LIMIT).await?;
+    ensure!(output[before..].contains("removed"), "it does not say that it was removed: {}", &output[before..]);
+    if cluster.seats()[gone].data_dir().exists() {
+        cluster.seat(gone).wipe()?;
+    }
+    cluster.seat(gone).set_flags(&[("initial-cluster-state", "existing")]);
+    refused(&mut cluster, gone, &["member count is unequal"]).await?;
+    cluster.settled().await?;
+    cluster.client(via).await?.put(put("key", "1")).await?;
     cluster.equal().await?;
     Ok(())
 }
@@ -154,8 +270,11 @@ async fn founders_wait_for_one_another(target: Target) -> Result<()> {
 
 e2e::on_both_targets!(clusters:
     mistakes_in_the_initial_cluster_are_refused,
+    mistakes_are_told_in_the_same_words,
     a_name_that_stands_twice_has_two_urls,
     joining_with_a_wrong_list_is_refused,
+    joining_another_cluster_is_refused,
+    a_member_that_is_gone_does_not_come_back_without_data,
     joining_what_cannot_be_reached_is_refused,
     a_stranger_does_not_join,
     members_of_another_cluster_are_not_heard,

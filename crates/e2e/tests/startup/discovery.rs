@@ -66,8 +66,10 @@ async fn what_is_not_there_is_told(target: Target) -> Result<()> {
     let endpoints = [service.address().to_string()];
     let join = async |token: &str| registry(&endpoints, token).join(MemberId(1), &own("a")).await;
     assert_eq!(join("none").await, Err(RegistryError::SizeMissing));
-    service.put(put(size_key("bad"), "many")).await?;
-    assert_eq!(join("bad").await, Err(RegistryError::SizeBad));
+    for size in ["many", "", "0", "-1", "3.5", " 3", "99999999999999999999"] {
+        service.put(put(size_key("bad"), size)).await?;
+        assert_eq!(join("bad").await, Err(RegistryError::SizeBad), "{size:?}");
+    }
     Ok(())
 }
 
