@@ -48,8 +48,12 @@ struct Run {
 struct Many {
     #[arg(long, default_value_t = 0)]
     from: u64,
-    #[arg(long, default_value_t = 100)]
-    count: u64,
+    /// So many seeds, 100 if no hours are asked for.
+    #[arg(long)]
+    count: Option<u64>,
+    /// Simulated cluster-hours, of all runs together: no run begins once they are reached, and fewer are a failure.
+    #[arg(long)]
+    hours: Option<u64>,
     #[arg(long, default_value_t = 10)]
     minutes: u64,
     #[arg(long, default_value_t = 1)]
@@ -57,6 +61,9 @@ struct Many {
     /// Begins no new run after so many real seconds.
     #[arg(long)]
     seconds: Option<u64>,
+    /// With this planted fault.
+    #[arg(long)]
+    plant: Option<String>,
 }
 
 #[derive(Args)]
@@ -138,43 +145,65 @@ fn tell_found(seed: u64, minutes: u64, plant: Option<Plant>, report: &Report) {
     if let Some(found) = &report.found {
         let plant = plant.map_or_else(String::new, |plant| format!(" --plant {plant:?}"));
         let at = found.at as f64 / 1e6;
+        // What an assertion found that only some builds have is found by the same.
+        let profile = if cfg!(debug_assertions) { "" } else { " --release" };
         say(&format!("FOUND {} at {at:.6}: {}", found.rule, found.what));
-        say(&format!("replay: cargo run --release -p sim -- replay --seed {seed} --minutes {minutes}{plant}"));
+        say(&format!("replay: cargo run{profile} -p sim -- replay --seed {seed} --minutes {minutes}{plant}"));
     }
 }
 
+/// What many runs have come to.
+#[derive(Default)]
+struct Total {
+    counts: Counts,
+    failed: u64,
+    last: u64,
+}
+
+const MICROSECONDS_PER_HOUR: u64 = 3_600_000_000;
+
 fn many(many: &Many) -> anyhow::Result<bool> {
+    let plant = plant_named(many.plant.as_deref())?;
     let clock = SystemClock::default();
     let next = AtomicU64::new(many.from);
-    let total = Mutex::new((Counts::default(), 0_u64));
-    let limit = many.seconds.map_or(Duration::MAX, Duration::from_secs);
+    let count = many.count.unwrap_or(if many.hours.is_some() { u64::MAX } else { 100 });
+    let end = many.from.saturating_add(count);
+    let wanted = many.hours.map_or(0, |hours| hours * MICROSECONDS_PER_HOUR);
+    let time_limit = many.seconds.map_or(Duration::MAX, Duration::from_secs);
+    let total = Mutex::new(Total::default());
+    let is_enough = || many.hours.is_some() && total.lock().expect(UNPOISONED).counts.microseconds >= wanted;
     std::thread::scope(|scope| {
         for _ in 0..many.threads.max(1) {
             scope.spawn(|| {
-                while clock.now().0 < limit {
+                while clock.now().0 < time_limit && !is_enough() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= many.from + many.count {
+                    if seed >= end {
                         break;
                     }
-                    let report = simulate(seed, many.minutes, None, false);
-                    tell_found(seed, many.minutes, None, &report);
-                    let mut total = total.lock().expect("no thread panics with it");
-                    total.0.add(&report.counts);
-                    total.1 += u64::from(report.found.is_some());
+                    let report = simulate(seed, many.minutes, plant, false);
+                    tell_found(seed, many.minutes, plant, &report);
+                    let mut total = total.lock().expect(UNPOISONED);
+                    total.counts.add(&report.counts);
+                    total.failed += u64::from(report.found.is_some());
+                    total.last = total.last.max(seed);
                 }
             });
         }
     });
-    let (counts, failed) = total.into_inner().expect("no thread panics with it");
+    let Total { counts, failed, last } = total.into_inner().expect(UNPOISONED);
     let took = clock.now().0.as_secs_f64();
-    let hours = counts.microseconds as f64 / 3.6e9;
+    let hours = counts.microseconds as f64 / MICROSECONDS_PER_HOUR as f64;
     let rate = hours * 60.0 / took / many.threads.max(1) as f64;
-    say(&format!(
-        "{counts}\n{failed} failed; {took:.1} s on {} threads, {rate:.2} cluster-hours a minute and thread",
-        many.threads
-    ));
-    Ok(failed == 0)
+    say(&format!("{counts}\n{took:.1} s on {} threads, {rate:.2} cluster-hours a minute and thread", many.threads));
+    let asked = many.hours.map_or_else(String::new, |hours| format!(" of {hours}"));
+    say(&format!("seeds {} to {last}: {hours:.2}{asked} cluster-hours with faults, {failed} violations", many.from));
+    if counts.microseconds < wanted {
+        say("fewer hours than asked for");
+    }
+    Ok(failed == 0 && counts.runs > 0 && counts.microseconds >= wanted)
 }
+
+const UNPOISONED: &str = "no thread panics with it";
 
 fn planted(planted: &Planted) -> anyhow::Result<bool> {
     let only = plant_named(planted.plant.as_deref())?;

@@ -1,5 +1,5 @@
 //! Short runs: that they repeat, that sound members pass, and that some planted faults are found. The long ones are the
-//! program's: `cargo run --release -p sim -- many`, and `planted` for all faults.
+//! program's: `./dev simulate`, and `cargo run --release -p sim -- planted` for all faults.
 
 use sim::{Plan, Plant, Report, World};
 
