@@ -318,7 +318,7 @@ impl Driver {
         if message.kind == MessageKind::AppendResponse && !message.context.is_empty() {
             self.reports.push((message.from, message.context.clone()));
         }
-        if message.kind == MessageKind::TimeoutNow && self.is_restoring() {
+        if message.kind == MessageKind::TimeoutNow && !self.may_campaign() {
             return Ok(());
         }
         let leads = self.node.raft.state == StateRole::Leader;

@@ -222,6 +222,7 @@ fn the_only_voter_leads_no_sooner_than_its_log_is_on_disk() {
     follower.drain(&mut effects);
     follower.conf_changed(VoterChange::Remove(MemberId(8))).unwrap();
     follower.campaign();
+    follower.step(Message { term: Term(1), ..Message::new(MessageKind::TimeoutNow, MemberId(8), ME) }).unwrap();
     (0..40).for_each(|_| follower.tick());
     follower.drain(&mut effects);
     assert_eq!(follower.status().role, Role::Follower);
