@@ -101,6 +101,7 @@ fn membership(error: &MembershipError) -> WireError {
         MembershipError::PeerUrlExists => errors::PEER_URL_EXISTS,
         MembershipError::NotLearner => errors::MEMBER_NOT_LEARNER,
         MembershipError::TooManyLearners => errors::TOO_MANY_LEARNERS,
+        MembershipError::OnlyVoter => errors::NOT_ENOUGH_STARTED_MEMBERS,
     }
 }
 

@@ -35,6 +35,8 @@ pub enum MembershipError {
     NotLearner,
     #[error("membership: too many learner members in cluster")]
     TooManyLearners,
+    #[error("membership: the only voter cannot be removed")]
+    OnlyVoter,
 }
 
 impl Change {

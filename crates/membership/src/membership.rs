@@ -94,6 +94,8 @@ impl Membership {
             }
             Change::Add(_) => Ok(()),
             Change::Remove(_) | Change::Update { .. } if member.is_none() => Err(MembershipError::IdNotFound),
+            // Nobody could decide anything any more, and raft cannot be without voters.
+            Change::Remove(_) if self.conf_state().voters == [id] => Err(MembershipError::OnlyVoter),
             Change::Remove(_) => Ok(()),
             Change::Update { peer_urls, .. } if self.uses_any(peer_urls, id) => Err(MembershipError::PeerUrlExists),
             Change::Update { .. } => Ok(()),
@@ -193,6 +195,17 @@ mod tests {
             assert_eq!(membership.apply(change.clone(), 1), Err(error), "{change:?}");
             assert_eq!(membership, before);
         }
+    }
+
+    #[test]
+    fn the_only_voter_is_not_removed_whoever_else_there_is() {
+        let mut membership = three();
+        membership.apply(Change::Remove(MemberId(2)), 1).unwrap();
+        let before = membership.clone();
+        assert_eq!(membership.apply(Change::Remove(MemberId(1)), 1), Err(MembershipError::OnlyVoter));
+        assert_eq!(membership, before);
+        membership.apply(Change::Remove(MemberId(3)), 1).unwrap();
+        assert_eq!(membership.apply(Change::Remove(MemberId(1)), 1), Err(MembershipError::OnlyVoter));
     }
 
     #[test]
