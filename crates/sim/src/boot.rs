@@ -9,7 +9,7 @@ use consensus::{Driver, DriverConfig, Restored};
 use env::{Disk, Rng};
 use machine::Machine;
 use membership::Member;
-use server::{Bootstrap, Layout, Settings};
+use server::{Bootstrap, InitialState, Layout, Settings};
 use types::{Index, InitialCluster, MemberId};
 use wal::{Recovered, Wal, WalOptions};
 
@@ -52,6 +52,7 @@ fn settings(plan: &Plan, name: Option<&str>) -> Settings {
     let mut settings = Settings::new(PathBuf::from(ROOT));
     settings.name = name.unwrap_or("later").to_owned();
     settings.initial_cluster = initial_cluster(plan);
+    settings.initial_state = name.map_or(InitialState::Existing, |_| InitialState::New);
     settings.heartbeat_interval = Duration::from_micros(plan.tick);
     settings.election_timeout = Duration::from_micros(plan.tick * plan.election_ticks);
     settings.pre_vote = plan.pre_vote;

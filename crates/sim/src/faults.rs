@@ -213,7 +213,8 @@ impl World {
         self.members.keys().copied().filter(|other| *other != member).collect()
     }
 
-    fn partition(&mut self) {
+    /// Two halves at random. Whoever calls it has counted a fault.
+    pub(crate) fn partition(&mut self) {
         self.counts.fault("partition");
         let ids: Vec<MemberId> = self.members.keys().copied().collect();
         let sides: Vec<bool> = ids.iter().map(|_| self.dice.percent(50)).collect();

@@ -1,4 +1,7 @@
 //! Whoever looks after the cluster: adds members as learners, promotes them, removes and replaces others.
+//!
+//! One step is asked for until it is done. A fickle operator is hastier, and leaves a step where its leader was lost: then
+//! a change may be left in the log of one leader, while the next is asked for another.
 
 use membership::Change;
 use types::MemberId;
@@ -13,6 +16,8 @@ pub(crate) struct Operator {
     added: u64,
     /// What is being done, step by step; the first is at work.
     steps: Vec<Step>,
+    /// Who was asked last for the step that is at work.
+    asked: Option<MemberId>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,14 +42,52 @@ impl Operator {
 impl World {
     /// Looks whether the step at work is done, and does it again if not.
     pub(crate) fn operate(&mut self) {
-        if self.operator.is_idle() && !self.faults_have_ended() && self.plan.faults.membership && self.dice.percent(10)
-        {
+        let is_fickle = self.plan.fickle && !self.faults_have_ended();
+        let (haste, pause) = if is_fickle { (50, 500 * MS) } else { (10, 2 * SECOND) };
+        if is_fickle {
+            self.leave_step();
+        }
+        self.retire_removed();
+        let may_begin = self.plan.faults.membership && !self.faults_have_ended();
+        if self.operator.is_idle() && may_begin && self.dice.percent(haste) {
             self.begin_job();
         }
         if let (Some(step), Some(leader)) = (self.operator.steps.first().copied(), self.leader()) {
             self.work_at(step, leader);
         }
-        self.schedule(2 * SECOND, Event::Operate);
+        self.schedule(pause, Event::Operate);
+    }
+
+    /// A removal that was left may have been done all the same.
+    fn retire_removed(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let Some(membership) = self.members[&leader].life.as_ref().map(|life| life.machine.shared().membership())
+        else {
+            return;
+        };
+        let removed = self.members.iter().filter(|(id, member)| !member.is_gone && membership.is_removed(**id));
+        for id in removed.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.schedule(3 * SECOND, Event::Retire(id));
+        }
+    }
+
+    /// Something else is going to be done, if the one who was asked for a step leads no longer. What is lost for good has
+    /// to be taken out, though.
+    fn leave_step(&mut self) {
+        let Some(asked) = self.operator.asked.filter(|asked| self.leader().is_some_and(|leader| leader != *asked))
+        else {
+            return;
+        };
+        let may_leave = match self.operator.steps.first() {
+            Some(Step::Promote(_)) => true,
+            Some(Step::Remove(id)) => self.members.get(id).is_some_and(|member| !member.is_gone),
+            Some(Step::AddLearner(_)) | None => false,
+        };
+        if may_leave && self.dice.percent(60) {
+            self.counts.fault("change of members left");
+            self.note("step left", asked.0);
+            self.step_done();
+        }
     }
 
     fn begin_job(&mut self) {
@@ -74,6 +117,7 @@ impl World {
         let was_idle = self.operator.is_idle();
         self.operator.steps.retain(|step| !matches!(step, Step::Promote(other) if *other == id));
         self.operator.steps.insert(0, Step::Remove(id));
+        self.operator.asked = None;
         self.operator.add();
         if was_idle && !self.plan.faults.membership {
             self.schedule(SECOND, Event::Operate);
@@ -121,6 +165,12 @@ impl World {
         };
         self.note("change members", (leader.0, change.member().0));
         self.disturbed.push(self.now);
+        self.operator.asked = Some(leader);
+        if self.plan.fickle && !self.faults_have_ended() && self.dice.percent(30) {
+            // The change is the first that does not get through.
+            self.faults.count += 1;
+            self.partition();
+        }
         self.with_life(leader, |world, life| {
             let request = life.take_id();
             // Refused or lost, it is asked for again.
@@ -131,15 +181,24 @@ impl World {
 
     fn step_done(&mut self) {
         self.operator.steps.remove(0);
+        self.operator.asked = None;
     }
 
-    /// A removed member goes for good.
+    /// A removed member goes for good. If nobody else knows yet, it is started again: of two voters, the one who is left can
+    /// learn it from nobody else.
     pub(crate) fn retire(&mut self, id: MemberId) {
         self.note("retire", id.0);
         self.kill(id);
-        if let Some(member) = self.members.get_mut(&id) {
+        let is_known = self.members.iter().filter(|(other, _)| **other != id).any(|(_, other)| {
+            other.life.as_ref().is_some_and(|life| life.machine.shared().membership().is_removed(id))
+        });
+        let Some(member) = self.members.get_mut(&id).filter(|member| !member.is_gone) else { return };
+        if is_known {
             member.is_gone = true;
             member.excuse = None;
+        } else {
+            self.schedule(SECOND, Event::Restart(id));
+            self.schedule(3 * SECOND, Event::Retire(id));
         }
     }
 }

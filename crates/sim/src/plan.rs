@@ -40,6 +40,8 @@ pub struct Plan {
     /// Mean time until a crashed member is started again.
     pub restart: Micros,
     pub faults: Faults,
+    /// Whether the operator leaves changes of the members where their leader was lost, and begins others.
+    pub fickle: bool,
 }
 
 /// Which kinds of faults strike at all.
@@ -111,6 +113,7 @@ impl Plan {
             fault_every: dice.between(2, 40) * SECOND,
             restart: *dice.pick(&[50 * MS, SECOND, 5 * SECOND, 20 * SECOND]).expect("not empty"),
             faults,
+            fickle: dice.percent(30),
         }
     }
 }

@@ -159,10 +159,13 @@ impl Plant {
                 plan.faults.membership = true;
             }
             Plant::MembershipTooEarly => {
+                // Two changes under way at once, of an even number of voters: then there are majorities that do not meet.
                 plan.shrinks = true;
-                plan.members = 3;
-                plan.faults.membership = true;
-                plan.faults.isolate_leader = true;
+                plan.members = 4;
+                plan.fickle = true;
+                plan.fault_every = 8 * SECOND;
+                plan.faults =
+                    Faults { membership: true, partition: true, crash: seed.is_multiple_of(2), ..Faults::default() };
             }
             Plant::DropTombstone => {
                 plan.compaction_every = 2 * SECOND;
