@@ -322,6 +322,10 @@ impl Driver {
             return Ok(());
         }
         let leads = self.node.raft.state == StateRole::Leader;
+        if message.kind == MessageKind::ReadIndex && leads && self.is_quorum_with(message.from) {
+            self.answer_at_once(message);
+            return Ok(());
+        }
         if message.kind == MessageKind::ReadIndex && leads && !self.read_round_may_begin() {
             if self.early_reads_of_others.len() < EARLY_READS_OF_OTHERS_MAX {
                 self.early_reads_of_others.push(message);
@@ -606,6 +610,28 @@ impl Driver {
         for message in std::mem::take(&mut self.early_reads_of_others) {
             self.step_raft(message);
         }
+    }
+
+    /// Whether this leader and `other` are a quorum, and its commit index is that of its own term.
+    ///
+    /// Then a read that `other` asks for needs nobody else's word. Had another leader committed a write before the read
+    /// came to `other`, a quorum would have voted for it by then, and one of the two with it. `other` would have been in
+    /// the later term when it asked, and taken this member for its leader no more; and this member would not lead now.
+    fn is_quorum_with(&self, other: MemberId) -> bool {
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters();
+        let are_voters = voters.contains(self.config.id.0) && voters.contains(other.0);
+        raft.commit_to_current_term() && are_voters && voters.ids().len() <= 3
+    }
+
+    fn answer_at_once(&mut self, question: Message) {
+        let raft = &self.node.raft;
+        self.held.send_at_once([Message {
+            term: Term(raft.term),
+            index: Index(raft.raft_log.committed),
+            entries: question.entries,
+            ..Message::new(MessageKind::ReadIndexResponse, self.config.id, question.from)
+        }]);
     }
 
     /// Whether this leader may ask the others whether it still leads: not before its first commit; and while it does, whoever

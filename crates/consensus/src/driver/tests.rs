@@ -487,6 +487,53 @@ fn reads_that_come_while_the_leader_asks_share_its_next_round() {
 }
 
 #[test]
+fn of_three_members_the_leader_and_who_asks_are_enough() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.propose(1, "a");
+    cluster.cut_off = vec![3];
+    cluster.driver(2).read_index(7);
+    let mut kinds = vec![];
+    while cluster.turn() {
+        kinds.extend(cluster.wire.iter().map(|message| message.kind));
+    }
+    assert_eq!(cluster.members[&2].reads, [(7, Index(2))]);
+    assert!(!kinds.contains(&MessageKind::Heartbeat), "{kinds:?}");
+}
+
+#[test]
+fn of_five_members_a_quorum_is_asked() {
+    let mut cluster = Cluster::led_by_first(5, 100);
+    cluster.cut_off = vec![3, 4, 5];
+    cluster.driver(2).read_index(7);
+    cluster.run();
+    assert_eq!(cluster.members[&2].reads, []);
+    cluster.cut_off = vec![4, 5];
+    cluster.tick(1);
+    assert_eq!(cluster.members[&2].reads, [(7, Index(1))]);
+}
+
+#[test]
+fn whom_a_follower_no_longer_follows_does_not_answer_its_reads() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.cut_off = vec![1];
+    cluster.driver(2).leader_is_gone(MemberId(1));
+    cluster.driver(3).leader_is_gone(MemberId(1));
+    cluster.driver(2).campaign();
+    cluster.run();
+    cluster.propose(2, "new");
+    // The old leader is in touch again, with the old term, and with the one that voted for the other.
+    cluster.cut_off = vec![2];
+    assert_eq!(cluster.leaders(), [1, 2]);
+    cluster.driver(3).read_index(7);
+    cluster.driver(1).read_index(8);
+    cluster.run();
+    assert_eq!((&cluster.members[&3].reads, &cluster.members[&1].reads), (&vec![], &vec![]));
+    cluster.cut_off.clear();
+    cluster.tick(2);
+    assert!(cluster.members[&3].reads.iter().all(|(_, index)| *index >= Index(3)), "{:?}", cluster.members[&3].reads);
+}
+
+#[test]
 fn a_round_that_gets_lost_is_repeated() {
     let mut cluster = Cluster::led_by_first(3, 100);
     cluster.cut_off = vec![2, 3];
