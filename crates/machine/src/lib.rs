@@ -17,6 +17,7 @@
 //! go through the log; [`validate`] is what a front end checks before it proposes.
 
 mod alarms;
+mod brief;
 mod compare;
 mod cost;
 mod digest;
@@ -37,6 +38,7 @@ pub mod validate;
 mod wire;
 
 pub use alarms::{Alarm, Alarms};
+pub use brief::is_brief;
 pub use cost::{put_cost, txn_cost};
 pub use error::{ApplyError, Failure, MachineError, RequestError};
 pub use machine::{Applied, Machine, MachineOptions};

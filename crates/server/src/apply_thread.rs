@@ -18,7 +18,6 @@ use crate::divergence::{self, Divergence};
 use crate::error::Error;
 use crate::fate::Fate;
 use crate::housekeeping::Chores;
-use crate::inbox::Inbox;
 use crate::mailbox::{Address, Outgoing};
 use crate::request_id::{RequestIds, encode};
 use crate::shared::{Board, COMPATIBLE_VERSION};
@@ -49,7 +48,8 @@ const DIGEST_EVERY: u64 = 1000;
 /// How long a member that was removed goes on; etcd's.
 const LEAVE_DELAY: Duration = Duration::from_secs(1);
 
-pub(crate) struct ApplyThread {
+/// The state machine, with what is told of its work. Held by whoever has the turn at the [`ApplyQueue`].
+pub(crate) struct Applier {
     pub(crate) member_id: MemberId,
     pub(crate) outbox: peer::Outbox,
     pub(crate) arrivals: Arc<Arrivals>,
@@ -60,7 +60,6 @@ pub(crate) struct ApplyThread {
     pub(crate) reported: Index,
     pub(crate) machine: Machine,
     pub(crate) backend: Backend,
-    pub(crate) inbox: Arc<Inbox<ToApply>>,
     pub(crate) consensus: Arc<Stepper>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) events: Arc<EventLog>,
@@ -73,39 +72,55 @@ pub(crate) struct ApplyThread {
     pub(crate) warning_duration: Duration,
     /// Leases live this much longer when leadership begins: their clients could not reach a leader meanwhile.
     pub(crate) election_timeout: Duration,
+    pub(crate) work: Work,
 }
 
-impl ApplyThread {
-    pub(crate) fn run(mut self) {
-        if let Err(error) = self.serve() {
+/// Reused from turn to turn.
+#[derive(Default)]
+pub(crate) struct Work {
+    /// To be carried out next.
+    pub(crate) items: Vec<ToApply>,
+    applied: Applied,
+    outgoing: Outgoing<Answer>,
+    reads: ReadsAwaitingApply,
+}
+
+impl Applier {
+    /// Carries out the items that were put into `work`. Returns whether it is over: the member stops.
+    pub(crate) fn work(&mut self) -> bool {
+        let mut work = std::mem::take(&mut self.work);
+        let done = self.carry_out(&mut work);
+        self.work = work;
+        done.unwrap_or_else(|error| {
             self.fate.fail(format!("apply: {error}"));
-        }
+            true
+        })
     }
 
-    fn serve(&mut self) -> Result<(), MachineError> {
-        let mut items = Vec::new();
-        let mut applied = Applied::default();
-        let mut outgoing = Outgoing::default();
-        let mut reads = ReadsAwaitingApply::default();
-        loop {
-            self.inbox.take_all(&mut items, None);
-            for item in items.drain(..) {
-                match item {
-                    ToApply::Entries(entries) => self.apply(&entries, &mut applied, &mut outgoing)?,
-                    ToApply::Reads { index, addresses } => reads.add(index, addresses),
-                    ToApply::Restore(snapshot) => self.restore(&snapshot)?,
-                    ToApply::Report { from, report } => {
-                        if let Some((index, digest)) = divergence::parse_report(&report) {
-                            self.note_digest(from, index, digest);
-                        }
+    /// Whether the backend is so far behind that applying may have to wait for it.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.bell.is_held_up(&self.backend)
+    }
+
+    fn carry_out(&mut self, work: &mut Work) -> Result<bool, MachineError> {
+        let mut is_over = false;
+        for item in work.items.drain(..) {
+            match item {
+                ToApply::Entries(entries) => self.apply(&entries, &mut work.applied, &mut work.outgoing)?,
+                ToApply::Reads { index, addresses } => work.reads.add(index, addresses),
+                ToApply::Restore(snapshot) => self.restore(&snapshot)?,
+                ToApply::Report { from, report } => {
+                    if let Some((index, digest)) = divergence::parse_report(&report) {
+                        self.note_digest(from, index, digest);
                     }
-                    ToApply::Leading(leading) => self.lead(leading),
-                    ToApply::Stop => return Ok(()),
                 }
+                ToApply::Leading(leading) => self.lead(leading),
+                ToApply::Stop => is_over = true,
             }
-            reads.answer(self.board.applied(), &mut outgoing);
-            outgoing.deliver();
         }
+        work.reads.answer(self.board.applied(), &mut work.outgoing);
+        work.outgoing.deliver();
+        Ok(is_over)
     }
 
     fn apply(

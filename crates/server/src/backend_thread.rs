@@ -42,6 +42,11 @@ struct BellState {
 }
 
 impl CommitBell {
+    /// Whether so much waits that [`CommitBell::ring`] may soon block.
+    pub(crate) fn is_held_up(&self, backend: &Backend) -> bool {
+        backend.staged_bytes() >= STAGED_BYTES_EAGER
+    }
+
     /// Something was staged. Blocks while far too much waits.
     pub(crate) fn ring(&self, backend: &Backend, fate: &Fate) {
         let mut state = self.state.lock();

@@ -24,13 +24,43 @@ impl<T> Inbox<T> {
     }
 
     pub(crate) fn send(&self, item: T) {
+        self.push(item);
+        self.wake();
+    }
+
+    /// Leaves an item without waking the taker.
+    pub(crate) fn push(&self, item: T) {
+        self.state.lock().items.push(item);
+    }
+
+    /// Wakes the taker if something waits for it.
+    pub(crate) fn wake(&self) {
         let mut state = self.state.lock();
-        state.items.push(item);
-        let sleeps = std::mem::take(&mut state.taker_sleeps);
+        let sleeps = !state.items.is_empty() && std::mem::take(&mut state.taker_sleeps);
         drop(state);
         if sleeps {
             self.arrived.notify_one();
         }
+    }
+
+    /// Waits until something is there, and leaves it there.
+    pub(crate) fn wait_filled(&self) {
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            state.taker_sleeps = true;
+            self.arrived.wait(&mut state);
+        }
+    }
+
+    /// Swaps all that waits into `into`, which must be empty, if there is anything and `is_wanted`; returns whether.
+    pub(crate) fn take_all_if(&self, into: &mut Vec<T>, is_wanted: impl FnOnce(&[T]) -> bool) -> bool {
+        debug_assert!(into.is_empty());
+        let mut state = self.state.lock();
+        let takes = !state.items.is_empty() && is_wanted(&state.items);
+        if takes {
+            std::mem::swap(&mut state.items, into);
+        }
+        takes
     }
 
     /// Waits until something is there, at most `timeout`, and swaps all of it into `into`, which must be empty.

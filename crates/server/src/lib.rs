@@ -17,6 +17,7 @@
 //!
 //! Knows no gRPC, no HTTP and no sockets.
 
+mod apply_queue;
 mod apply_thread;
 mod backend_thread;
 mod boot;

@@ -11,7 +11,8 @@ use peer::Transport;
 use types::Index;
 use watch::{EventLog, LogLimits};
 
-use crate::apply_thread::{ApplyThread, ToApply};
+use crate::apply_queue::ApplyQueue;
+use crate::apply_thread::{Applier, ToApply, Work};
 use crate::backend_thread::{BackendThread, CommitBell};
 use crate::boot::{Core, StartError, boot};
 use crate::bootstrap::Bootstrap;
@@ -52,7 +53,7 @@ pub(crate) struct Inner {
 /// A running member. Dropping it without [`Member::stop`] leaves its threads running.
 pub struct Member {
     inner: Arc<Inner>,
-    apply: Arc<Inbox<ToApply>>,
+    apply: Arc<ApplyQueue>,
     wal: Arc<Inbox<ToWal>>,
     wal_readers: Arc<Inbox<ToWalReader>>,
     bell: Arc<CommitBell>,
@@ -219,7 +220,7 @@ fn spawn(
     // Whichever thread meets damage, a reader's too.
     let told = fate.clone();
     backend.on_failure(move |error| told.fail(format!("backend: {error}")));
-    let (to_wal, wal_readers, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::new(Inbox::new()));
+    let (to_wal, wal_readers, to_apply) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::new(ApplyQueue::new()));
     let waiters = Arc::new(Waiters::default());
     let shared = machine.shared().clone();
     let events = EventLog::new(LogLimits::default(), shared.view().revision(), shared.view().compacted());
@@ -279,7 +280,7 @@ fn spawn(
         catchup_entries: settings.catchup_entries,
     };
     threads.backend = Some(thread("backend", move || backend_thread.run())?);
-    let apply_thread = ApplyThread {
+    let applier = Applier {
         member_id: identity.member_id,
         outbox: outbox.clone(),
         arrivals: arrivals.clone(),
@@ -288,7 +289,6 @@ fn spawn(
         reported: Index(0),
         machine,
         backend: backend.clone(),
-        inbox: to_apply.clone(),
         consensus: stepper.clone(),
         waiters,
         events: events.clone(),
@@ -299,9 +299,11 @@ fn spawn(
         clock: clock.clone(),
         warning_duration: settings.warning_apply_duration,
         election_timeout: settings.election_timeout,
+        work: Work::default(),
     };
-    apply_thread.note_membership();
-    threads.apply = Some(thread("apply", move || apply_thread.run())?);
+    applier.note_membership();
+    let queue = to_apply.clone();
+    threads.apply = Some(thread("apply", move || queue.run(applier))?);
     let compaction_thread = CompactionThread {
         shared: shared.clone(),
         backend: backend.clone(),

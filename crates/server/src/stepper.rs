@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use types::{EntryKind, Index, LogEntry, MemberId, Message, MessageKind, Term};
 
+use crate::apply_queue::ApplyQueue;
 use crate::apply_thread::ToApply;
 use crate::error::Error;
 use crate::fate::Fate;
@@ -97,6 +98,7 @@ struct Held {
 pub(crate) struct Stepper {
     inbox: Mutex<Vec<ToConsensus>>,
     turn: Mutex<Turn>,
+    apply: Arc<ApplyQueue>,
 }
 
 /// Hands messages to the transport; never waits.
@@ -112,7 +114,7 @@ pub(crate) struct Surroundings {
     /// Proposals wait for a leader this many ticks.
     pub(crate) proposal_ticks_max: u64,
     pub(crate) wal: Arc<Inbox<ToWal>>,
-    pub(crate) apply: Arc<Inbox<ToApply>>,
+    pub(crate) apply: Arc<ApplyQueue>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
@@ -143,10 +145,13 @@ struct Turn {
     now: u64,
     effects: Vec<Effect>,
     outgoing: Outgoing<Answer>,
+    /// Something was left to be applied since the turn began.
+    to_apply: bool,
 }
 
 impl Stepper {
     pub(crate) fn new(driver: Driver, around: Surroundings) -> Stepper {
+        let apply = around.apply.clone();
         let turn = Turn {
             driver,
             around,
@@ -163,8 +168,9 @@ impl Stepper {
             now: 0,
             effects: Vec::new(),
             outgoing: Outgoing::default(),
+            to_apply: false,
         };
-        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn) }
+        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn), apply }
     }
 
     /// The end of this member's log.
@@ -205,17 +211,26 @@ impl Stepper {
     /// Works off the inbox, unless another thread is at it. Nothing is left lying then: that thread looks into the
     /// inbox again once it has let go, and the item was there before it was found to hold on.
     fn step(&self) {
+        let mut to_apply = false;
         fence(Ordering::SeqCst);
         while let Some(turn) = self.turn.try_lock() {
-            self.work_off(turn);
+            if std::mem::take(&mut to_apply) {
+                // There is no end of it yet, and what is committed does not wait.
+                self.apply.wake();
+            }
+            to_apply = self.work_off(turn);
             fence(Ordering::SeqCst);
             if self.inbox.lock().is_empty() {
-                return;
+                break;
             }
+        }
+        if to_apply {
+            self.apply.work_off();
         }
     }
 
-    fn work_off(&self, mut turn: MutexGuard<'_, Turn>) {
+    /// Returns whether something is to be applied.
+    fn work_off(&self, mut turn: MutexGuard<'_, Turn>) -> bool {
         let turn = &mut *turn;
         // Read before the inbox is: what is applied by now may have changed the voters, and whoever applied it put that into
         // the inbox first. Raft must not hear of the entry before the change, or it elects and commits by old voters.
@@ -229,6 +244,7 @@ impl Stepper {
             turn.refuse_all();
         }
         turn.outgoing.deliver();
+        std::mem::take(&mut turn.to_apply)
     }
 
     /// Lets consensus know that time passes, until the member stops.
@@ -268,7 +284,9 @@ impl Stepper {
     fn with_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
         let mut turn = self.turn.lock();
         let done = act(&mut turn);
-        self.work_off(turn);
+        if self.work_off(turn) {
+            self.apply.work_off();
+        }
         self.step();
         done
     }
@@ -299,7 +317,7 @@ impl Turn {
             self.begin_read_round();
             self.run_effects();
             let proposed = self.propose_held() || self.step_held()?;
-            if !proposed && self.reads.is_empty() {
+            if !proposed && !self.may_begin_read_round() {
                 return Ok(());
             }
         }
@@ -481,8 +499,13 @@ impl Turn {
         }
     }
 
+    /// One at a time: whoever comes meanwhile shares the next.
+    fn may_begin_read_round(&self) -> bool {
+        !self.reads.is_empty() && self.rounds.waiting.is_empty()
+    }
+
     fn begin_read_round(&mut self) {
-        if !self.reads.is_empty() {
+        if self.may_begin_read_round() {
             let context = self.around.ids.next();
             self.rounds.begin(context, std::mem::take(&mut self.reads));
             self.driver.read_index(context);
@@ -509,10 +532,17 @@ impl Turn {
                     if let Some(last) = entries.last() {
                         self.around.board.set_commit(last.index);
                     }
-                    self.around.apply.send(ToApply::Entries(entries));
+                    self.around.apply.push(ToApply::Entries(entries));
+                    self.to_apply = true;
                 }
                 Effect::ReadReady { context, index } => {
-                    self.around.apply.send(ToApply::Reads { index, addresses: self.rounds.end(context) });
+                    let addresses = self.rounds.end(context);
+                    if index <= self.around.board.applied() {
+                        addresses.into_iter().for_each(|address| self.outgoing.add(address, Ok(Answer::ReadNow)));
+                    } else {
+                        self.around.apply.push(ToApply::Reads { index, addresses });
+                        self.to_apply = true;
+                    }
                 }
                 // They join the next round, which has a context of its own.
                 Effect::ReadsDropped(contexts) => {
@@ -640,7 +670,7 @@ pub(crate) mod tests {
         pub(crate) wal: Arc<Inbox<ToWal>>,
         pub(crate) board: Arc<Board>,
         pub(crate) fate: Arc<Fate>,
-        pub(crate) apply: Arc<Inbox<ToApply>>,
+        pub(crate) apply: Arc<ApplyQueue>,
         /// What was handed to the transport.
         sent: Arc<Mutex<Vec<Message>>>,
     }
@@ -671,7 +701,7 @@ pub(crate) mod tests {
             kept_bytes_max: 1 << 20,
         };
         let driver = Driver::new(config, restored, Box::new(SystemRng::with_seed(1))).unwrap();
-        let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()), Arc::<Board>::default());
+        let (wal, apply, board) = (Arc::new(Inbox::new()), Arc::new(ApplyQueue::new()), Arc::<Board>::default());
         let fate = Arc::new(Fate::new(board.clone()));
         let sent = Arc::<Mutex<Vec<Message>>>::default();
         let transport = sent.clone();
@@ -822,7 +852,7 @@ pub(crate) mod tests {
         let mut applied = vec![vec![]; THREADS as usize];
         let mut items = vec![];
         while applied.iter().map(Vec::len).sum::<usize>() < (THREADS * EACH) as usize {
-            parts.apply.take_all(&mut items, None);
+            parts.apply.take_all(&mut items);
             for item in items.drain(..) {
                 let ToApply::Entries(entries) = item else { continue };
                 assert!(entries.iter().all(|entry| entry.index <= parts.board.commit()), "applied before committed");
@@ -898,7 +928,7 @@ pub(crate) mod tests {
         let mut items = vec![];
         while !items.iter().any(|item| matches!(item, ToApply::Leading(true))) {
             items.clear();
-            parts.apply.take_all(&mut items, None);
+            parts.apply.take_all(&mut items);
         }
         fate.stop();
         clock.join().unwrap();

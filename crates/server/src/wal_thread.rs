@@ -6,6 +6,7 @@ use std::time::Duration;
 use types::{HardState, Index, LogEntry, SnapshotMeta};
 use wal::{Reader, Spare, Wal, WalError};
 
+use crate::apply_queue::ApplyQueue;
 use crate::apply_thread::ToApply;
 use crate::fate::Fate;
 use crate::inbox::Inbox;
@@ -60,7 +61,7 @@ pub(crate) struct WalThread {
     pub(crate) inbox: Arc<Inbox<ToWal>>,
     pub(crate) readers: Arc<Inbox<ToWalReader>>,
     pub(crate) consensus: Arc<Stepper>,
-    pub(crate) apply: Arc<Inbox<ToApply>>,
+    pub(crate) apply: Arc<ApplyQueue>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
 }
