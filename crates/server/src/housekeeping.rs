@@ -228,9 +228,9 @@ mod tests {
             ids: ids.clone(),
         };
         let held = parts.stepper.hold_inbox();
+        let mut last = ids.next();
         let looking = thread::spawn(move || lease_thread.look());
         // Once it has taken an id, the checkpoint is taken, and the proposal cannot leave yet.
-        let mut last = ids.next();
         while ids.next() == last + 1 {
             last += 1;
             thread::yield_now();
