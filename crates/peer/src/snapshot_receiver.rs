@@ -9,6 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::Incoming;
@@ -74,12 +75,16 @@ async fn take<H: Host>(port: &Rc<Port<H>>, mut body: Incoming) -> Result<(), Rec
     }
     let turn = Turn::take(&port.is_receiving_snapshot).ok_or(ReceiveError::Busy)?;
     tracing::info!(peer = %message.from, index = ?message.snapshot.as_ref().map(|snapshot| snapshot.index.0), "receiving a snapshot");
-    let outcome = store(port, &message, body, rest, turn).await;
-    if let Err(error) = outcome {
-        tracing::warn!(peer = %message.from, %error, "the snapshot is abandoned");
-        return Err(ReceiveError::Save(error.to_string()));
+    let mut progress = Progress::new(port.shared.clone(), message.from);
+    let outcome = store(port, &message, body, rest, turn, &mut progress).await;
+    let (bytes, took) = (progress.bytes(), progress.took());
+    match outcome {
+        Ok(saving) => tracing::info!(peer = %message.from, bytes, ?took, ?saving, "the snapshot is whole"),
+        Err(error) => {
+            tracing::warn!(peer = %message.from, bytes, ?took, %error, "the snapshot is abandoned");
+            return Err(ReceiveError::Save(error.to_string()));
+        }
     }
-    tracing::info!(peer = %message.from, "the snapshot is whole");
     if let Some(target) = port.shared.target(message.from) {
         target.activate(port.shared.clock.now());
     }
@@ -117,14 +122,15 @@ async fn read_message(body: &mut Incoming) -> Result<(Message, Bytes), ReceiveEr
     }
 }
 
-/// Brings the state to the sink, whole or not at all.
+/// Brings the state to the sink, whole or not at all. Returns how long the sink took after the last byte: to check and to sync.
 async fn store<H: Host>(
     port: &Rc<Port<H>>,
     message: &Message,
     mut body: Incoming,
     first: Bytes,
     turn: Turn,
-) -> io::Result<()> {
+    progress: &mut Progress,
+) -> io::Result<Duration> {
     let (sender, pieces) = mpsc::channel(SNAPSHOT_CHUNKS_WAITING);
     let writer = {
         let (sink, message) = (port.sink.clone(), message.clone());
@@ -136,7 +142,6 @@ async fn store<H: Host>(
     };
     let writer = spawn_blocking(writer);
     let target = port.shared.target(message.from);
-    let mut progress = Progress::new(port.shared.clone(), message.from);
     let mut next = Some(first);
     while let Some(piece) = next {
         progress.add(piece.len());
@@ -156,8 +161,10 @@ async fn store<H: Host>(
             }
         };
     }
+    let came_after = progress.took();
     drop(sender.send(Piece::End).await);
-    writer.await.map_err(io::Error::other)?
+    writer.await.map_err(io::Error::other)??;
+    Ok(progress.took() - came_after)
 }
 
 fn write(sink: &dyn SnapshotSink, message: &Message, mut pieces: mpsc::Receiver<Piece>) -> io::Result<()> {

@@ -44,14 +44,18 @@ async fn send<H: Host>(port: &Rc<Port<H>>, link: &Link, message: &Message) {
         return;
     };
     tracing::info!(peer = %link.id, index, "sending a snapshot");
-    match transfer(port, link, &url, message).await {
+    let begun_at = port.shared.clock.now();
+    let outcome = transfer(port, link, &url, message).await;
+    let took = port.shared.clock.now().since(begun_at);
+    match outcome {
         Ok(()) => {
             link.target.activate(port.shared.clock.now());
-            tracing::info!(peer = %link.id, index, "the peer took the snapshot");
+            tracing::info!(peer = %link.id, index, ?took, "the peer took the snapshot");
             port.host.snapshot_sent(link.id, true);
         }
         Err(error) => {
-            tracing::warn!(peer = %link.id, index, error = &error as &dyn std::error::Error, "the snapshot did not arrive");
+            let shown = &error as &dyn std::error::Error;
+            tracing::warn!(peer = %link.id, index, ?took, error = shown, "the snapshot did not arrive");
             posts::failed(port, link, &url, &error);
             port.host.snapshot_sent(link.id, false);
         }
@@ -73,9 +77,17 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
                 target.sent(bytes);
                 progress.add(bytes);
             };
-            if let Err(error) = read(&*source, &message, &sender, passed) {
-                tracing::warn!(peer = %message.to, %error, "the state cannot be read for a snapshot");
-                drop(sender.blocking_send(Err(error)));
+            match read(&*source, &message, &sender, passed) {
+                Ok(true) => {
+                    let (bytes, took) = (progress.bytes(), progress.took());
+                    tracing::info!(peer = %message.to, bytes, ?took, "all of the snapshot is read");
+                }
+                // Whoever sends it says why it ended.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(peer = %message.to, %error, "the state cannot be read for a snapshot");
+                    drop(sender.blocking_send(Err(error)));
+                }
             }
         }
     };
@@ -86,13 +98,13 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
     timeout(SNAPSHOT_IDLE_TIMEOUT, accepted).await.unwrap_or(Err(ClientError::TimedOut.into()))
 }
 
-/// Reads the state until its end, or until nobody takes it any more.
+/// Reads the state until its end, or until nobody takes it any more. Returns whether it came to the end.
 fn read(
     source: &dyn SnapshotSource,
     message: &Message,
     sender: &mpsc::Sender<io::Result<Bytes>>,
     mut passed: impl FnMut(usize),
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let meta = message.snapshot.as_ref();
     let meta = meta.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a snapshot message without one"))?;
     let mut chunks = source.open(meta)?;
@@ -100,11 +112,11 @@ fn read(
     while let Some(piece) = next {
         passed(piece.len());
         if sender.blocking_send(Ok(piece)).is_err() {
-            return Ok(());
+            return Ok(false);
         }
         next = chunks.next()?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The message and its length.
