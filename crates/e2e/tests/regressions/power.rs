@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{RangeRequest, TxnRequest};
 use e2e::request::{CompareResult, CompareTarget, TargetUnion, compare, get, op_put, put, range, txn};
 use e2e::{
-    CALL_LIMIT, CLUSTER_LIMIT, Cluster, FragileDisk, SETTLE_LIMIT, Target, Wiring, chosen, early_snapshots,
-    found_within, missed_bytes, revision, within,
+    CALL_LIMIT, Cluster, FragileDisk, SETTLE_LIMIT, Target, Wiring, chosen, early_snapshots, found_within,
+    missed_bytes, revision, within,
 };
 use testkit::grpc::Client;
 use tokio::task::JoinSet;
@@ -205,11 +205,10 @@ async fn what_was_acknowledged_survives_a_power_cut_at_a_new_file_of_the_log(tar
 
 #[test]
 fn quorate_starts_after_a_power_cut_around_a_snapshot() {
-    let body = a_member_starts_after_a_power_cut_around_a_snapshot;
-    e2e::run_within(CLUSTER_LIMIT, Target::Quorate, body);
+    e2e::run_unlimited(a_member_starts_after_a_power_cut_around_a_snapshot(Target::Quorate));
 }
 
-e2e::on_both_targets!(clusters:
+e2e::on_both_targets!(unlimited:
     no_transaction_is_lost_when_all_lose_their_power,
     what_was_acknowledged_survives_a_power_cut_at_a_new_file_of_the_log,
 );
