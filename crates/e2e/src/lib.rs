@@ -7,6 +7,7 @@
 //! - [`Target`] says which program, [`Member`] is a running one, [`on_both_targets!`] makes the tests.
 //! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
 //! - [`Cluster`] runs several members, and harms them and the network between them.
+//! - [`SmallDisk`] can be filled, [`FragileDisk`] loses its power and with it what was not synced.
 //! - [`Ground`] is a place for a member whose surroundings, flags and files the test chooses.
 //! - [`chaos`] loads a cluster, does it harm, and has what clients saw judged.
 //! - [`differential`] compares both programs on random requests.
