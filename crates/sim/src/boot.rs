@@ -17,6 +17,7 @@ use crate::plan::Plan;
 use crate::planted::Plant;
 
 pub(crate) const STATE: &str = "m/state.redb";
+pub(crate) const LOG: &str = "m/wal";
 const ROOT: &str = "m";
 
 pub(crate) struct Parts {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use env::{DiskOperation, Fault};
+use env::{DiskOperation, Fault, SimDisk};
 use types::MemberId;
 
 use crate::boot;
 use crate::dice::{MS, Micros, SECOND};
+use crate::rot::{self, Rot};
 use crate::world::{Event, Member, World};
 
 #[derive(Default)]
@@ -233,20 +234,68 @@ impl World {
         if self.must_be_spared(victim) {
             return;
         }
-        self.counts.fault("rot");
         self.crash(victim);
         let disk = self.members[&victim].disk.clone();
-        let path = Path::new(boot::STATE);
-        let len = disk.contents(path).map_or(0, |bytes| bytes.len() as u64);
-        for _ in 0..self.dice.between(1, 20) {
-            if len > 0 {
-                let (offset, bit) = (self.dice.below(len), self.dice.below(8) as u8);
-                // The file is there, its length was just read.
-                let _ = disk.flip_bit(path, offset, bit);
+        if self.dice.percent(50) {
+            self.rot_log(victim, &disk);
+        } else {
+            self.counts.fault("rot");
+            let path = Path::new(boot::STATE);
+            let len = disk.contents(path).map_or(0, |bytes| bytes.len() as u64);
+            for _ in 0..self.dice.between(1, 20) {
+                if len > 0 {
+                    let offset = self.dice.below(len);
+                    self.flip_bit(&disk, path, offset);
+                }
+            }
+            self.excuse(victim, "rot");
+        }
+        self.restart_after(victim, 2 * SECOND);
+    }
+
+    /// Some bits of one of the log's files flip. If they were covered the member must not start, and if not it must.
+    fn rot_log(&mut self, victim: MemberId, disk: &SimDisk) {
+        let mut segments = rot::segments(disk);
+        let count = segments.len() as u64;
+        if count == 0 {
+            return;
+        }
+        let segment = &mut segments[self.dice.below(count) as usize];
+        let mut is_seen = false;
+        for _ in 0..self.dice.between(1, 8) {
+            let offset = self.dice.below(segment.len() as u64) as usize;
+            let rot = segment.rot_at(offset);
+            // A bit that flips twice is as it was.
+            if rot != Rot::LikeTorn && segment.flipped.insert(offset) {
+                self.flip_bit(disk, &segment.path, offset as u64);
+                is_seen |= rot == Rot::Seen;
             }
         }
-        self.excuse(victim, "rot");
-        self.restart_after(victim, 2 * SECOND);
+        if is_seen {
+            self.counts.fault("rot of the log");
+            self.excuse(victim, "rot");
+            if let Some(member) = self.members.get_mut(&victim) {
+                member.rotten_log = Some(segment.path.clone());
+            }
+        } else if !segment.flipped.is_empty() {
+            self.counts.fault("harmless rot of the log");
+        }
+    }
+
+    /// What a member with a rotten log says of it, if it starts or not.
+    pub(crate) fn require_rot_seen(&mut self, id: MemberId, refusal: Option<&str>) {
+        let Some(path) = self.members.get_mut(&id).and_then(|member| member.rotten_log.take()) else { return };
+        let file = path.display().to_string();
+        let is_named =
+            |why: &str| why.contains(&file) && why.contains("is damaged at byte") || why.contains("injected");
+        if !refusal.is_some_and(is_named) {
+            self.fail("RotIsSeen", format!("{file} of member {id} is rotten, and it says: {refusal:?}"));
+        }
+    }
+
+    fn flip_bit(&mut self, disk: &SimDisk, path: &Path, offset: u64) {
+        let bit = self.dice.below(8) as u8;
+        disk.flip_bit(path, offset, bit).expect("the file was just read");
     }
 
     /// Whether nothing may be spoilt at this member that cannot be mended: another's is, or there are too few of them.

@@ -25,6 +25,7 @@ mod network;
 mod operator;
 mod plan;
 pub mod planted;
+mod rot;
 mod snapshot;
 mod translate;
 mod watchers;

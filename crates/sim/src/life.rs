@@ -112,8 +112,14 @@ impl World {
         self.note("start", id.0);
         self.counts.restarts += 1;
         match boot::boot(&disk, &self.plan, plant, (id, name.as_deref()), rngs) {
-            Ok(parts) => self.begin_life(id, parts, disk),
-            Err(why) => self.stopped(id, &format!("it does not start: {why}")),
+            Ok(parts) => {
+                self.require_rot_seen(id, None);
+                self.begin_life(id, parts, disk);
+            }
+            Err(why) => {
+                self.require_rot_seen(id, Some(&why));
+                self.stopped(id, &format!("it does not start: {why}"));
+            }
         }
     }
 

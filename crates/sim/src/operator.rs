@@ -48,6 +48,7 @@ impl World {
             self.leave_step();
         }
         self.retire_removed();
+        self.recall_retired();
         let may_begin = self.plan.faults.membership && !self.faults_have_ended();
         if self.operator.is_idle() && may_begin && self.dice.percent(haste) {
             self.begin_job();
@@ -184,21 +185,50 @@ impl World {
         self.operator.asked = None;
     }
 
-    /// A removed member goes for good. If nobody else knows yet, it is started again: of two voters, the one who is left can
-    /// learn it from nobody else.
+    /// A removed member goes, if another knows that it was removed. Otherwise it is started again: of two voters, the one who
+    /// is left can learn it from nobody else.
     pub(crate) fn retire(&mut self, id: MemberId) {
         self.note("retire", id.0);
         self.kill(id);
-        let is_known = self.members.iter().filter(|(other, _)| **other != id).any(|(_, other)| {
-            other.life.as_ref().is_some_and(|life| life.machine.shared().membership().is_removed(id))
-        });
+        let is_known = self.is_removal_known(id);
         let Some(member) = self.members.get_mut(&id).filter(|member| !member.is_gone) else { return };
         if is_known {
             member.is_gone = true;
+            // What rotted is of no use.
+            member.is_retired = member.excuse != Some("rot");
             member.excuse = None;
         } else {
-            self.schedule(SECOND, Event::Restart(id));
-            self.schedule(3 * SECOND, Event::Retire(id));
+            self.return_for_a_while(id);
         }
+    }
+
+    /// Who knew of a removal may have forgotten it in a crash; then the cluster may need the vote of who was removed.
+    fn recall_retired(&mut self) {
+        if self.leader().is_some() {
+            return;
+        }
+        let retired = self.members.iter().filter(|(_, member)| member.is_retired).map(|(id, _)| *id);
+        for id in retired.collect::<Vec<_>>() {
+            if !self.is_removal_known(id) {
+                self.note("recall", id.0);
+                let member = self.members.get_mut(&id).expect("it was just found");
+                member.is_gone = false;
+                member.is_retired = false;
+                self.return_for_a_while(id);
+            }
+        }
+    }
+
+    fn return_for_a_while(&mut self, id: MemberId) {
+        self.schedule(SECOND, Event::Restart(id));
+        self.schedule(3 * SECOND, Event::Retire(id));
+    }
+
+    /// Whether another member that runs has it that `id` was removed.
+    fn is_removal_known(&self, id: MemberId) -> bool {
+        let knows = |member: &Member| {
+            member.life.as_ref().is_some_and(|life| life.machine.shared().membership().is_removed(id))
+        };
+        self.members.iter().any(|(other, member)| *other != id && knows(member))
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::path::PathBuf;
 
 use checker::{Operation, Outcome as Told, Violation};
 use env::{Monotonic, SimDisk};
@@ -132,12 +133,16 @@ pub(crate) struct Member {
     pub(crate) slowness: u64,
     /// Something was done to its disk that may stop it: the reason why it may.
     pub(crate) excuse: Option<&'static str>,
+    /// A file of its log that rotted where that must be seen at the next start.
+    pub(crate) rotten_log: Option<PathBuf>,
     /// A sync of its disk has failed once.
     pub(crate) is_doubtful: bool,
     /// What it is called, if the cluster began with it.
     pub(crate) name: Option<String>,
-    /// Taken out of the cluster, or wiped: never started again.
+    /// Taken out of the cluster, or wiped: not started again ...
     pub(crate) is_gone: bool,
+    /// ... unless it was only taken out, and turns out to be needed.
+    pub(crate) is_retired: bool,
 }
 
 /// A member's own idea of time.
@@ -470,9 +475,11 @@ impl Member {
             clock: MemberClock::new(local),
             slowness: 1,
             excuse: None,
+            rotten_log: None,
             is_doubtful: false,
             name,
             is_gone: false,
+            is_retired: false,
         }
     }
 }
