@@ -282,17 +282,6 @@ impl World {
         }
     }
 
-    /// What a member with a rotten log says of it, if it starts or not.
-    pub(crate) fn require_rot_seen(&mut self, id: MemberId, refusal: Option<&str>) {
-        let Some(path) = self.members.get_mut(&id).and_then(|member| member.rotten_log.take()) else { return };
-        let file = path.display().to_string();
-        let is_named =
-            |why: &str| why.contains(&file) && why.contains("is damaged at byte") || why.contains("injected");
-        if !refusal.is_some_and(is_named) {
-            self.fail("RotIsSeen", format!("{file} of member {id} is rotten, and it says: {refusal:?}"));
-        }
-    }
-
     fn flip_bit(&mut self, disk: &SimDisk, path: &Path, offset: u64) {
         let bit = self.dice.below(8) as u8;
         disk.flip_bit(path, offset, bit).expect("the file was just read");
@@ -314,7 +303,7 @@ impl World {
         }
     }
 
-    fn restart_after(&mut self, id: MemberId, mean: Micros) {
+    pub(crate) fn restart_after(&mut self, id: MemberId, mean: Micros) {
         let after = self.dice.about(mean) + 10 * MS;
         self.schedule(after, Event::Restart(id));
     }
@@ -356,37 +345,6 @@ impl World {
         }
         if member.life.is_none() && !member.is_gone {
             self.schedule(10 * MS, Event::Restart(id));
-        }
-    }
-
-    /// A member has stopped by itself. Whoever was done nothing to must not.
-    pub(crate) fn stopped(&mut self, id: MemberId, why: &str) {
-        self.note("stopped", (id.0, why));
-        let Some(member) = self.members.get(&id) else { return };
-        match member.excuse {
-            // After a sync that failed nobody knows what is on disk; that a member says so later, by name, is all that can be
-            // asked of it.
-            _ if member.is_doubtful && why.contains("is damaged") => {
-                self.counts.fault("member refused its doubtful data");
-                self.replace(id);
-            }
-            None => self.fail("UnexpectedStop", format!("member {id} stopped: {why}")),
-            Some("rot") => {
-                // Refused by name, as it should be. An operator takes it out and adds another.
-                self.counts.fault("member refused its rotten data");
-                self.replace(id);
-            }
-            Some(_) => {
-                // Some operators restart the machine, some only the process.
-                if self.dice.percent(50) {
-                    let seed = self.dice.next();
-                    if let Some(member) = self.members.get_mut(&id) {
-                        let capacity_is_gone = member.disk.crash(env::Survival::Random(seed));
-                        member.disk = capacity_is_gone;
-                    }
-                }
-                self.restart_after(id, 5 * SECOND);
-            }
         }
     }
 

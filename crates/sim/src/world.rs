@@ -16,7 +16,7 @@ use crate::clients::Client;
 use crate::counts::Counts;
 use crate::dice::{Dice, MS, Micros, SECOND};
 use crate::faults::Faults;
-use crate::ledger::Ledger;
+use crate::invariants::{Leaders, Ledger};
 use crate::life::Life;
 use crate::network::Network;
 use crate::operator::Operator;
@@ -219,6 +219,7 @@ pub struct World {
     pub(crate) watchers: Vec<Watcher>,
     pub(crate) faults: Faults,
     pub(crate) operator: Operator,
+    pub(crate) leaders: Leaders,
     pub(crate) ledger: Ledger,
     /// When leases may have got all their time anew, or their end been held up.
     pub(crate) disturbed: Vec<Micros>,
@@ -264,6 +265,7 @@ impl World {
             watchers: Vec::new(),
             faults: Faults::default(),
             operator,
+            leaders: Leaders::default(),
             ledger: Ledger::default(),
             disturbed: Vec::new(),
             old_copy: None,

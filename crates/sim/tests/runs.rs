@@ -27,6 +27,19 @@ fn sound_members_pass() {
     }
 }
 
+#[test]
+fn what_is_found_with_a_planted_fault_is_not_found_without() {
+    let finds = |plant: Plant, seed, minutes| World::new(seed, plant.plan(seed), None).run(minutes * MINUTE).found;
+    for plant in Plant::ALL {
+        let found = finds(plant, 0, 1);
+        assert!(found.is_none(), "{plant:?}: {found:#?}");
+    }
+    for seed in 0..4 {
+        let found = finds(Plant::MembershipTooEarly, seed, 3);
+        assert!(found.is_none(), "seed {seed}: {found:#?}");
+    }
+}
+
 /// Whether one of the first runs finds it.
 fn is_found(plant: Plant) -> bool {
     (0..8).any(|seed| World::new(seed, plant.plan(seed), Some(plant)).run(2 * MINUTE).found.is_some())
@@ -44,6 +57,11 @@ fn planted_faults_of_the_order_are_found() {
     for plant in [Plant::AcknowledgeBeforeSync, Plant::ReadWithoutIndex, Plant::LeaderReadsAlone, Plant::ApplyTwice] {
         assert!(is_found(plant), "{plant:?}");
     }
+}
+
+#[test]
+fn a_planted_fault_of_membership_is_found() {
+    assert!(is_found(Plant::MembershipTooEarly));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Consensus: what came is handed to it, and what it wants done is handed on.
 
 use consensus::{Effect, Role, Status};
-use types::{Index, MemberId, Message, MessageKind};
+use types::{MemberId, Message, MessageKind};
 
 use super::Life;
 use super::apply::ToApply;
@@ -100,16 +100,6 @@ impl World {
         }
     }
 
-    /// Followers tell the digest of their state at some indexes, as in the server; the leader compares.
-    fn compare_digest(&mut self, life: &Life, from: MemberId, report: &[u8]) {
-        let Some((index, digest)) = report.split_first_chunk::<8>() else { return };
-        let index = Index(u64::from_be_bytes(*index));
-        let Some(own) = life.machine.shared().digest_at(index) else { return };
-        if own.to_be_bytes() != *digest {
-            self.fail("Digest", format!("member {from} differs from its leader at entry {index}"));
-        }
-    }
-
     fn status_changed(&mut self, id: MemberId, life: &mut Life, status: Status) {
         let before = std::mem::replace(&mut life.status, status);
         if (before.term, before.role, before.leader) == (status.term, status.role, status.leader) {
@@ -117,7 +107,7 @@ impl World {
         }
         self.note("status", (id.0, status.term.0, status.role as u8, status.leader.0));
         if status.role == Role::Leader {
-            match self.ledger.leads(status.term, id) {
+            match self.leaders.leads(status.term, id) {
                 Ok(true) => self.counts.elections += 1,
                 Ok(false) => {}
                 Err(what) => self.fail("OneLeaderATerm", what),

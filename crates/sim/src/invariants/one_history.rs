@@ -1,4 +1,4 @@
-//! What must hold at every moment, whatever fails: noted as it happens, by nobody's leave.
+//! An entry, once applied anywhere, is the same everywhere, and so is what a revision did.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,6 @@ use crate::translate;
 /// The one history that all members are to have.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    leaders: BTreeMap<Term, MemberId>,
     /// Of every applied entry: term and checksum, and who applied it first.
     applied: BTreeMap<Index, (Term, u32, MemberId)>,
     /// What every revision did, as the member told that first applied it, and when that was.
@@ -21,18 +20,6 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Notes who leads; returns whether that is news.
-    pub(crate) fn leads(&mut self, term: Term, member: MemberId) -> Result<bool, String> {
-        match self.leaders.get(&term) {
-            None => {
-                self.leaders.insert(term, member);
-                Ok(true)
-            }
-            Some(leader) if *leader == member => Ok(false),
-            Some(leader) => Err(format!("term {term} has two leaders, {leader} and {member}")),
-        }
-    }
-
     /// Notes an applied entry; returns whether nobody had applied it before.
     pub(crate) fn applied(&mut self, entry: &LogEntry, member: MemberId) -> Result<bool, String> {
         let crc = crc32c::crc32c(&entry.data) ^ entry.kind as u32;
