@@ -63,6 +63,16 @@ async fn a_member_that_holds_other_data_does_not_start(target: Target) -> Result
     ensure!(output.contains(&format!("{id:x} found data inconsistency with peers")), "it does not say why: {output}");
     client.put(put("meanwhile", "1")).await?;
     ensure!(client.alarm(alarm(AlarmAction::Get, 0)).await?.alarms.is_empty(), "nobody has raised an alarm");
+    // Nor does it help anybody to lead before it was compared.
+    cluster.seat(others[1]).stop().await?;
+    holds_within(SETTLE_LIMIT, async || Ok(cluster.status(others[0]).await?.leader == 0)).await?;
+    let term = cluster.status(others[0]).await?.raft_term;
+    cluster.spawn(wrong)?;
+    let (status, _) = cluster.seat(wrong).ended(SETTLE_LIMIT).await?;
+    let seen = cluster.status(others[0]).await?;
+    ensure!(!status.success() && (seen.raft_term, seen.leader) == (term, 0), "{seen:?}");
+    cluster.spawn(others[1])?;
+    cluster.settled().await?;
     // One that holds what was written starts.
     cluster.restart(others[1]).await?;
     cluster.settled().await?;
