@@ -107,3 +107,52 @@ fn header_at(bytes: &[u8], at: usize) -> Option<usize> {
 fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use env::Survival;
+    use types::{ClusterId, EntryKind, HardState, Index, LogEntry, MemberId, Term};
+    use wal::{Wal, WalError, WalMeta, WalOptions};
+
+    use super::*;
+
+    const OPTIONS: WalOptions = WalOptions { segment_size_bytes: 16 << 10 };
+
+    fn open(disk: &SimDisk) -> Result<(), WalError> {
+        Wal::open(Arc::new(disk.clone()), Path::new(boot::LOG), OPTIONS, Index(0), Index(1)).map(drop)
+    }
+
+    #[test]
+    fn the_log_refuses_what_must_be_seen_and_takes_what_is_harmless() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("m")).unwrap();
+        let meta = WalMeta { cluster: ClusterId(1), member: MemberId(2) };
+        let mut wal = Wal::create(Arc::new(disk.clone()), Path::new(boot::LOG), meta, OPTIONS).unwrap();
+        for index in 1..40 {
+            let data = vec![index as u8; 100 + 17 * index as usize].into();
+            let entry = LogEntry { term: Term(1), index: Index(index), kind: EntryKind::Normal, data };
+            let hard_state = HardState { term: Term(1), vote: MemberId(2), commit: Index(index - 1) };
+            wal.append(&[entry], Some(hard_state)).unwrap();
+            wal.sync().unwrap();
+        }
+        drop(wal);
+        let segments = segments(&disk);
+        assert!(segments.len() >= 3, "{}", segments.len());
+        let (mut seen, mut harmless) = (0, 0);
+        for segment in &segments {
+            for offset in (0..segment.len()).step_by(23) {
+                let copy = disk.crash(Survival::All);
+                copy.flip_bit(&segment.path, offset as u64, 3).unwrap();
+                match (segment.rot_at(offset), open(&copy)) {
+                    (Rot::Seen, Err(WalError::Damaged { path, .. })) if path == segment.path => seen += 1,
+                    (Rot::Harmless, Ok(())) => harmless += 1,
+                    (Rot::LikeTorn, _) => {}
+                    (rot, opened) => panic!("{rot:?} at {offset} of {}: {opened:?}", segment.path.display()),
+                }
+            }
+        }
+        assert!(seen > 500 && harmless > 200, "{seen} {harmless}");
+    }
+}
