@@ -287,12 +287,15 @@ impl World {
         disk.flip_bit(path, offset, bit).expect("the file was just read");
     }
 
-    /// Whether nothing may be spoilt at this member that cannot be mended: another's is, or there are too few of them.
+    /// Whether nothing may be spoilt at this member that cannot be mended: another's is, or the voters would be too few
+    /// without it, now or once a change that was left half way is made.
     fn must_be_spared(&self, victim: MemberId) -> bool {
         let is_spoilt = |member: &Member| !member.is_gone && (member.is_doubtful || member.excuse == Some("rot"));
-        let there = self.members.values().filter(|member| !member.is_gone).count();
-        there < 3
+        let leader = self.leader().and_then(|leader| self.members[&leader].life.as_ref());
+        let voters = leader.map_or(0, |life| life.machine.shared().membership().conf_state().voters.len());
+        voters < 3
             || !self.operator.is_idle()
+            || self.operator.has_left_steps
             || self.members.iter().any(|(id, member)| *id != victim && is_spoilt(member))
     }
 

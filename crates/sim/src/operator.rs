@@ -18,6 +18,10 @@ pub(crate) struct Operator {
     steps: Vec<Step>,
     /// Who was asked last for the step that is at work.
     asked: Option<MemberId>,
+    /// Some were left, and may be done yet.
+    pub(crate) has_left_steps: bool,
+    /// Looks after the cluster from time to time.
+    is_at_work: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -87,6 +91,7 @@ impl World {
         if may_leave && self.dice.percent(60) {
             self.counts.fault("change of members left");
             self.note("step left", asked.0);
+            self.operator.has_left_steps = true;
             self.step_done();
         }
     }
@@ -115,12 +120,12 @@ impl World {
             member.is_gone = true;
             member.excuse = None;
         }
-        let was_idle = self.operator.is_idle();
         self.operator.steps.retain(|step| !matches!(step, Step::Promote(other) if *other == id));
         self.operator.steps.insert(0, Step::Remove(id));
         self.operator.asked = None;
         self.operator.add();
-        if was_idle && !self.plan.faults.membership {
+        if !self.operator.is_at_work && !self.plan.faults.membership {
+            self.operator.is_at_work = true;
             self.schedule(SECOND, Event::Operate);
         }
     }
