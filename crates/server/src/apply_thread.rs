@@ -141,15 +141,16 @@ impl Applier {
             applied.voter_changes.drain(..).map(to_consensus).map(ToConsensus::ConfChanged).collect();
         let voters_were_to_change = !changes.is_empty();
         self.consensus.send_all(&mut changes);
+        // Events go out before the write is acknowledged, or seen by a linearizable read: who has seen it and watches from
+        // now on is not shown it again.
+        if !applied.events.is_empty() {
+            self.events.publish(std::mem::take(&mut applied.events));
+        }
         if let Some(last) = entries.last() {
             self.board.set_applied(last.index);
             self.report_digest(last.index);
         }
         self.bell.ring(&self.backend, &self.fate);
-        // Events go out before the write is acknowledged.
-        if !applied.events.is_empty() {
-            self.events.publish(std::mem::take(&mut applied.events));
-        }
         if std::mem::take(&mut applied.membership_changed) {
             self.note_membership();
         }
@@ -218,8 +219,8 @@ impl Applier {
         let view = self.machine.shared().view();
         let (revision, compacted) = (view.revision(), view.compacted());
         tracing::info!(index = snapshot.index.0, revision, "installed a snapshot");
-        self.board.set_applied(snapshot.index);
         self.events.reset(revision, compacted);
+        self.board.set_applied(snapshot.index);
         self.note_membership();
         self.chores.compaction_is_due();
         self.arrivals.done();
