@@ -5,7 +5,7 @@
 
 use sim::{Plan, World};
 
-const ONCE_FAILED: [(u64, &str); 8] = [
+const ONCE_FAILED: [(u64, &str); 9] = [
     (10_614, "rot was met after a later fault of the same disk was mended"),
     (12_137, "what a failing disk had left of a snapshot kept the next one out"),
     (2_737_686_155_199, "who joined was cut short and started again as a founder"),
@@ -13,6 +13,7 @@ const ONCE_FAILED: [(u64, &str); 8] = [
     (2_737_686_155_347, "the only voter was removed"),
     (2_737_686_155_368, "who joined was cut short and started again as a founder"),
     (2_737_686_155_385, "of two voters one left, and the other forgot"),
+    (760_958_151_200, "of two voters the leader left, with a log that was longer"),
     (760_958_151_121, "the log of one of two voters rotted"),
 ];
 
