@@ -144,7 +144,7 @@ pub fn boot(
     let backend = state.map_or_else(|| open_state(disk, layout), Ok)?;
     let WalMeta { cluster, member } = recovered.meta;
     let machine = Machine::restore(backend.clone(), machine_options(settings))?;
-    require_same_member(layout, &wal, member, &machine, applied)?;
+    require_same_member(layout, settings.initial_state, &wal, member, &machine, applied)?;
     let (mut hard_state, mut entries) = (recovered.hard_state, recovered.entries);
     entries.retain(|entry| entry.index > applied.0);
     let is_blank = recovered.last == Index(0) && applied.0 == Index(0) && hard_state == HardState::default();
@@ -218,6 +218,7 @@ fn terms_until(applied: (Index, Term), terms: &[(Index, Term)]) -> Vec<(Index, T
 /// Checks that the log is that of the member whose state it is to continue.
 fn require_same_member(
     layout: &Layout,
+    initial_state: InitialState,
     wal: &Wal,
     member: MemberId,
     machine: &Machine,
@@ -229,8 +230,14 @@ fn require_same_member(
     }
     let mismatch = |what| StartError::Mismatch { log: layout.wal.clone(), state: layout.state.clone(), what };
     let membership = machine.shared().membership();
-    if membership.member(member).is_none() && !membership.is_removed(member) {
-        return Err(mismatch(format!("the log is of member {member}, which the state does not know")));
+    let is_known = membership.member(member).is_some() || membership.is_removed(member);
+    // One that joins has what came before its own addition first, and may have been stopped there.
+    if !is_known && initial_state == InitialState::New {
+        let what = format!(
+            "the log is of member {member}, which the state does not know; if it was about to join, start it with \
+             --initial-cluster-state=existing"
+        );
+        return Err(mismatch(what));
     }
     if index < wal.first() {
         return Ok(());
