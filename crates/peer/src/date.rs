@@ -2,59 +2,28 @@
 
 use std::time::Duration;
 
-const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 /// A time since the Unix epoch as RFC 3339 shows it.
 pub(crate) fn utc(since_epoch: Duration) -> String {
-    let Point { year, month, day, hour, minute, second, .. } = Point::of(since_epoch);
-    let nanos = since_epoch.subsec_nanos();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    format!("{:.9}", timestamp(since_epoch))
+}
+
+/// What [`utc`] shows, in any time zone. `None` if it is no time after the epoch.
+pub(crate) fn parse(shown: &str) -> Option<Duration> {
+    Duration::try_from(shown.parse::<Timestamp>().ok()?.as_duration()).ok()
 }
 
 /// The same as the `Date` of an answer.
 pub(crate) fn http(since_epoch: Duration) -> String {
-    let Point { year, month, day, hour, minute, second, weekday } = Point::of(since_epoch);
-    let (weekday, month) = (WEEKDAYS[weekday], MONTHS[month - 1]);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    let shown = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp(since_epoch));
+    shown.expect("years after 1970 and before 10000 can be shown")
 }
 
-struct Point {
-    year: u64,
-    month: usize,
-    day: u64,
-    hour: u64,
-    minute: u64,
-    second: u64,
-    /// Counted from the epoch's.
-    weekday: usize,
-}
-
-impl Point {
-    fn of(since_epoch: Duration) -> Point {
-        let seconds = since_epoch.as_secs();
-        let days = seconds / 86_400;
-        let (year, month, day) = date(days);
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        Point { year, month, day, hour, minute, second, weekday: (days % 7) as usize }
-    }
-}
-
-/// Year, month and day so many days after 1970-01-01.
-fn date(mut days: u64) -> (u64, usize, u64) {
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    (year, month + 1, days + 1)
+/// The end of time is a clock that cannot be right.
+fn timestamp(since_epoch: Duration) -> Timestamp {
+    since_epoch.try_into().ok().and_then(|since| Timestamp::from_duration(since).ok()).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -67,6 +36,18 @@ mod tests {
         assert_eq!(utc(Duration::new(951_782_399, 5)), "2000-02-28T23:59:59.000000005Z");
         assert_eq!(utc(Duration::from_secs(951_782_400)), "2000-02-29T00:00:00.000000000Z");
         assert_eq!(utc(Duration::from_secs(1_767_225_599)), "2025-12-31T23:59:59.000000000Z");
+        assert_eq!(utc(Duration::MAX), "9999-12-30T22:00:00.999999999Z");
+    }
+
+    #[test]
+    fn what_is_shown_is_read() {
+        for time in [Duration::ZERO, Duration::new(951_782_399, 5), Duration::from_secs(1_767_225_599)] {
+            assert_eq!(parse(&utc(time)), Some(time));
+        }
+        assert_eq!(parse("1970-01-01T02:00:00.5+02:00"), Some(Duration::from_millis(500)));
+        for shown in ["", "1969-12-31T23:59:59Z", "tomorrow", "1970-01-01"] {
+            assert_eq!(parse(shown), None, "{shown}");
+        }
     }
 
     /// The example of RFC 9110, and the ends of a day.

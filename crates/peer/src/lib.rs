@@ -33,6 +33,7 @@ mod outbox;
 mod peer_url;
 mod port;
 mod posts;
+mod prober;
 mod progress;
 mod request;
 mod settings;

@@ -81,6 +81,9 @@ pub(crate) struct Target {
     streams: AtomicUsize,
     /// Nanoseconds on the monotonic clock, plus one; 0 while inactive.
     active_since: AtomicU64,
+    /// What the last probe found, in nanoseconds, plus one; 0 before there was one.
+    round_trip: AtomicU64,
+    clock_drift: AtomicU64,
 }
 
 /// Figures of one peer since it is known.
@@ -96,6 +99,9 @@ pub struct Figures {
     pub streams: usize,
     pub waiting_messages: usize,
     pub waiting_bytes: usize,
+    /// How long the last probe was under way, and how far the peer's wall clock was from this member's.
+    pub round_trip: Option<Duration>,
+    pub clock_drift: Option<Duration>,
 }
 
 /// What the transport found when it looked.
@@ -399,8 +405,7 @@ impl Target {
 
     /// In touch. True if it was not before.
     pub(crate) fn activate(&self, now: Monotonic) -> bool {
-        let since = u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
-        self.active_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.active_since.compare_exchange(0, after_zero(now.0), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Out of touch. True if it was not before.
@@ -408,7 +413,15 @@ impl Target {
         self.active_since.swap(0, Ordering::Relaxed) != 0
     }
 
+    /// The peer has answered a probe.
+    pub(crate) fn probed(&self, round_trip: Duration, clock_drift: Duration) {
+        self.round_trip.store(after_zero(round_trip), Ordering::Relaxed);
+        self.clock_drift.store(after_zero(clock_drift), Ordering::Relaxed);
+    }
+
     fn figures(&self) -> Figures {
+        let known =
+            |nanoseconds: &AtomicU64| nanoseconds.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos);
         Figures {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
@@ -418,8 +431,15 @@ impl Target {
             streams: self.streams.load(Ordering::Relaxed),
             waiting_messages: self.messages.load(Ordering::Relaxed),
             waiting_bytes: self.bytes.load(Ordering::Relaxed),
+            round_trip: known(&self.round_trip),
+            clock_drift: known(&self.clock_drift),
         }
     }
+}
+
+/// Nanoseconds, plus one, so that 0 can stand for nothing.
+fn after_zero(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX - 1).saturating_add(1)
 }
 
 /// What a waiting message is counted as; about what it takes on the wire.

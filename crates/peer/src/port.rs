@@ -14,7 +14,7 @@ use crate::host::{Host, SnapshotSink, SnapshotSource};
 use crate::link::Link;
 use crate::outbox::{Queued, Roster, Shared};
 use crate::tasks::Tasks;
-use crate::{posts, snapshot_sender, stream_reader};
+use crate::{posts, prober, snapshot_sender, stream_reader};
 
 /// A batch of so many messages is kept as the place of the next one.
 const SPARE_MESSAGES_MAX: usize = 4096;
@@ -139,6 +139,7 @@ impl<H: Host> Port<H> {
             let link = Rc::new(Link::new(id, target, urls.clone(), is_remote));
             links.insert(id, link.clone());
             if !is_remote {
+                link.keep(self.tasks.spawn(prober::run(self.clone(), link.clone())));
                 for kind in StreamKind::ALL {
                     let reader = stream_reader::read(self.clone(), link.clone(), kind);
                     link.keep(self.tasks.spawn(reader));

@@ -8,6 +8,8 @@ use types::{ClusterId, MemberId};
 pub(crate) const LINK_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(5000 / 3);
 /// One read or write of a stream, and what a caller has to begin a request.
 pub(crate) const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// etcd's.
+const PROBE_INTERVAL: Duration = Duration::from_secs(4);
 /// A stream is not dialled more often.
 pub(crate) const REDIAL_INTERVAL: Duration = Duration::from_millis(100);
 /// An answer to one posted message.
@@ -55,6 +57,8 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long one write to a peer may take.
     pub write_timeout: Duration,
+    /// How often a peer is asked for its clock.
+    pub probe_interval: Duration,
     /// Bytes of messages that may wait for one peer.
     pub queue_bytes_max: usize,
     /// Connections that others may hold open to this member.
@@ -72,6 +76,7 @@ impl Settings {
             dial_timeout: Duration::from_secs(2),
             read_timeout: IO_TIMEOUT,
             write_timeout: IO_TIMEOUT,
+            probe_interval: PROBE_INTERVAL,
             queue_bytes_max: 64 << 20,
             connections_max: 1024,
         }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::LogFormat;
 use crate::go;
 
@@ -95,28 +97,11 @@ fn put_json_text(out: &mut String, text: &str) {
     go::put_quoted(out, text, |c| format!("\\u{:04x}", c as u32));
 }
 
-/// `2026-11-21T01:25:36.083684Z`, with `digits` (at most 9) after the point.
+/// `2026-11-21T01:25:36.083684Z`, with `digits` (at most 9) after the point. A clock beyond the year 9999 shows its end.
 pub(crate) fn timestamp(wall: Duration, digits: usize) -> String {
-    let seconds = wall.as_secs();
-    let (year, month, day) = date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let fraction = wall.subsec_nanos() / 10u32.pow(9 - digits as u32);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:0digits$}Z")
-}
-
-/// Year, month and day of a day counted from 1970-01-01.
-///
-/// Counts in years that begin in March, so that the leap day is the last of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_400_YEARS: u64 = 146_097;
-    let days = days + 719_468; // from 0000-03-01
-    let (era, day) = (days / DAYS_400_YEARS, days % DAYS_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // 0 is March
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next_year, month, day)
+    let since = SignedDuration::try_from(wall).unwrap_or(SignedDuration::MAX);
+    let timestamp = Timestamp::from_duration(since).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.digits$}")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use env::SystemClock;
+use env::{Clock, SystemClock};
 use peer::{
     Host, Outbox, PeerError, PeerRequest, PeerResponse, Settings, SnapshotChunks, SnapshotSink, SnapshotSource,
     SnapshotWriter, Transport,
@@ -121,6 +121,8 @@ pub(crate) struct Setup {
     pub(crate) cluster: ClusterId,
     pub(crate) version: &'static str,
     pub(crate) queue_bytes_max: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) probe_interval: Duration,
     pub(crate) source: Arc<dyn SnapshotSource>,
     pub(crate) sink: Arc<dyn SnapshotSink>,
     /// Port 0 is any.
@@ -133,6 +135,8 @@ impl Default for Setup {
             cluster: CLUSTER,
             version: "3.5.30",
             queue_bytes_max: 64 << 20,
+            clock: Arc::new(SystemClock::default()),
+            probe_interval: Duration::from_secs(4),
             source: Arc::new(NoSnapshots),
             sink: Arc::new(NoSnapshots),
             address: "127.0.0.1:0".parse().unwrap(),
@@ -151,9 +155,10 @@ impl Member {
         let id = MemberId(id);
         let settings = Settings {
             queue_bytes_max: setup.queue_bytes_max,
+            probe_interval: setup.probe_interval,
             ..Settings::new(setup.cluster, id, setup.version, vec![url(address)])
         };
-        let transport = Transport::new(settings, Arc::new(SystemClock::default()));
+        let transport = Transport::new(settings, setup.clock);
         let outbox = transport.outbox();
         let record = Rc::new(Record::default());
         let host = Rc::new(RecordingHost(record.clone()));

@@ -7,5 +7,6 @@ mod kept_connections;
 mod members;
 mod messages;
 mod paths;
+mod probes;
 mod snapshots;
 mod streams;
