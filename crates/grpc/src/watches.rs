@@ -11,13 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use env::{Clock, Monotonic};
-use mvcc::{EventLimits, MvccError, View};
-use server::{Handle, LargeReads};
+use mvcc::View;
+use server::{Handle, LargeReads, read_history};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
-use watch::{
-    CreateRequest, Event, History, HistoryError, HistoryLoad, Hub, HubOptions, Message, Next, RevisionEvents, StreamId,
-};
+use watch::{CreateRequest, HistoryError, HistoryLoad, Hub, HubOptions, Message, Next, StreamId};
 
 /// The watch streams of one worker.
 pub(crate) struct Watches {
@@ -122,24 +120,6 @@ impl Watches {
             }
         }
     }
-}
-
-fn read_history(view: &View, load: &HistoryLoad) -> Result<History, HistoryError> {
-    let limits = EventLimits { rows: load.revisions_max, bytes: load.bytes_max };
-    let failed = |error| match error {
-        MvccError::Compacted => HistoryError::Compacted(view.compacted()),
-        other => HistoryError::Failed(server::Error::from(other).to_string()),
-    };
-    let chunk = view.events(&load.range, load.from, load.to, limits).map_err(failed)?;
-    let mut events = Vec::with_capacity(chunk.events.len());
-    for (row, record) in chunk.events {
-        let previous = match load.prev_kv {
-            true => view.get_at(record.key(), row.revision.main - 1).map_err(failed)?,
-            false => None,
-        };
-        events.push(Event { row, record, previous });
-    }
-    Ok(History { events: RevisionEvents::group(events), next: chunk.next })
 }
 
 /// One stream of the hub; dropping it closes the stream.

@@ -1,11 +1,8 @@
 //! Clients that watch, lose their connection now and then, and go on where they were.
 
 use checker::{Received, Response, WatchSession};
-use mvcc::{EventLimits, MvccError};
 use types::{KeyRange, MemberId};
-use watch::{
-    CreateRequest, Event as WatchEvent, History, HistoryError, HistoryLoad, Message, Next, RevisionEvents, StreamId,
-};
+use watch::{CreateRequest, HistoryLoad, Message, Next, StreamId};
 
 use crate::dice::{MS, SECOND};
 use crate::life::{Life, OpenStream};
@@ -247,28 +244,8 @@ impl World {
     }
 
     pub(crate) fn history_loaded(&mut self, id: MemberId, life: &mut Life, load: &HistoryLoad) {
-        let history = read_history(life, load);
+        let history = server::read_history(life.machine.shared().view(), load);
         life.hub.history_loaded(load.ticket, history);
         self.serve_streams(id, life);
     }
-}
-
-/// As the front end reads it (`grpc::watches`).
-fn read_history(life: &Life, load: &HistoryLoad) -> Result<History, HistoryError> {
-    let view = life.machine.shared().view();
-    let limits = EventLimits { rows: load.revisions_max, bytes: load.bytes_max };
-    let failed = |error| match error {
-        MvccError::Compacted => HistoryError::Compacted(view.compacted()),
-        other => HistoryError::Failed(other.to_string()),
-    };
-    let chunk = view.events(&load.range, load.from, load.to, limits).map_err(failed)?;
-    let mut events = Vec::with_capacity(chunk.events.len());
-    for (row, record) in chunk.events {
-        let previous = match load.prev_kv {
-            true => view.get_at(record.key(), row.revision.main - 1).map_err(failed)?,
-            false => None,
-        };
-        events.push(WatchEvent { row, record, previous });
-    }
-    Ok(History { events: RevisionEvents::group(events), next: chunk.next })
 }
