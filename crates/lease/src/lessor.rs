@@ -38,8 +38,8 @@ pub struct StoredLease {
 pub struct Renewal {
     /// Seconds from now.
     pub ttl: i64,
-    /// A checkpoint has shortened the lease, or one may still be on its way: a checkpoint of 0 must go through the log
-    /// behind it before the renewal is acknowledged, or the next leader would cut it short.
+    /// A checkpoint has shortened the lease, or may have on other members, or one may still be on its way: a checkpoint of 0
+    /// must go through the log behind it before the renewal is acknowledged, or the next leader would cut it short.
     pub clear_checkpoint: bool,
 }
 
@@ -63,6 +63,8 @@ pub struct Lessor {
 struct Lease {
     ttl: i64,
     remaining_ttl: i64,
+    /// What is stored need not have its last checkpoint: other members may know of one that this member does not.
+    is_from_storage: bool,
     keys: BTreeSet<Box<[u8]>>,
 }
 
@@ -77,6 +79,7 @@ impl Lessor {
         let lease = |row: StoredLease| Lease {
             ttl: row.ttl,
             remaining_ttl: row.remaining_ttl.clamp(0, row.ttl.max(0)),
+            is_from_storage: true,
             keys: BTreeSet::new(),
         };
         let leases = stored.into_iter().map(|row| (row.id, lease(row))).collect();
@@ -147,6 +150,7 @@ impl Lessor {
     pub fn checkpoint(&mut self, id: LeaseId, remaining_ttl: i64) -> Option<StoredLease> {
         let lease = self.leases.get_mut(&id)?;
         lease.remaining_ttl = remaining_ttl.clamp(0, lease.ttl);
+        lease.is_from_storage = false;
         if let Some(primary) = &mut self.primary {
             match lease.remaining_ttl {
                 0 => primary.cleared(id),
@@ -232,7 +236,8 @@ impl Lessor {
         if primary.deadline(id).expect("a primary knows the deadline of every lease") <= now {
             return Err(RenewError::Expired);
         }
-        let clear_checkpoint = lease.remaining_ttl > 0 || primary.is_checkpointed(id);
+        let is_unknown = lease.is_from_storage && self.options.checkpoint_interval.is_some();
+        let clear_checkpoint = lease.remaining_ttl > 0 || primary.is_checkpointed(id) || is_unknown;
         let deadline = now.plus(seconds(lease.ttl));
         primary.renew(id, deadline, self.options.first_checkpoint(now, deadline));
         Ok(Renewal { ttl: lease.ttl, clear_checkpoint })

@@ -204,6 +204,21 @@ fn hand_over(members: &mut [Member; 2], leader: usize) {
     members[1 - leader].machine.adopt_received(applied).unwrap();
 }
 
+/// A member that was handed the state, or started again, does not know of a checkpoint that is not stored. The others do.
+#[test]
+fn a_renewal_undoes_checkpoints_that_only_other_members_know_of() {
+    for forgets in [Step::HandOver, Step::Restart(0)] {
+        let mut cluster = Cluster::new(false);
+        for step in
+            [Step::Grant(1, 9), Step::Wait(5), Step::Lead(1), forgets, Step::Lead(0), Step::Renew(1), Step::Lead(1)]
+        {
+            cluster.step(step);
+        }
+        cluster.wait(20);
+        assert!(cluster.promised.is_empty());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
