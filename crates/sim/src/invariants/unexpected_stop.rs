@@ -5,6 +5,9 @@ use types::MemberId;
 use crate::dice::SECOND;
 use crate::world::World;
 
+/// How a member says that its files are not what they were: `docs/wal.md`, `server::StartError`.
+const REFUSALS: [&str; 2] = ["is damaged", "do not belong together"];
+
 impl World {
     /// A member has stopped by itself. Whoever was done nothing to must not.
     pub(crate) fn stopped(&mut self, id: MemberId, why: &str) {
@@ -13,7 +16,7 @@ impl World {
         match member.excuse {
             // After a sync that failed nobody knows what is on disk; that a member says so later, by name, is all that can be
             // asked of it.
-            _ if member.is_doubtful && why.contains("is damaged") => {
+            _ if member.is_doubtful && REFUSALS.iter().any(|refusal| why.contains(refusal)) => {
                 self.counts.fault("member refused its doubtful data");
                 self.replace(id);
             }
