@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where one member listens.
 #[derive(Clone, Copy, Debug)]
@@ -14,10 +14,10 @@ pub(crate) struct Addresses {
 /// etcd's usual ports on a loopback address of the member's own.
 ///
 /// All of 127.0.0.0/8 is this machine, so the process id and a counter in the address keep parallel tests apart
-/// without the race there is between finding a free port and using it.
+/// without the race there is between finding a free port and using it. An address comes again only after 249 others.
 pub(crate) fn unused() -> Addresses {
-    static USED: AtomicU8 = AtomicU8::new(0);
-    let counter = USED.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    static USED: AtomicUsize = AtomicUsize::new(0);
+    let counter = (USED.fetch_add(1, Ordering::Relaxed) % 250 + 1) as u8;
     let [.., high, low] = process::id().to_be_bytes();
     let host = Ipv4Addr::new(127, counter, high, low);
     Addresses { client: (host, 2379).into(), peer: (host, 2380).into() }

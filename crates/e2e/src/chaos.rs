@@ -24,7 +24,7 @@ use anyhow::{Context, Result, ensure};
 use checker::{History, Operation, WatchSession};
 use tokio::task::JoinSet;
 
-use crate::Cluster;
+use crate::{Cluster, SETTLE_LIMIT, holds_within};
 
 pub use fault::Fault;
 pub use judge::Judged;
@@ -171,9 +171,7 @@ pub async fn history(target: crate::Target, fault: Fault, seed: u64) -> Result<J
         let mut cluster = fault.cluster(target).await?;
         let run = Run::start(&cluster, seed);
         // So that there is something to lose.
-        while run.count() < OPERATIONS / 10 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        holds_within(SETTLE_LIMIT, async || Ok(run.count() >= OPERATIONS / 10)).await.context("nothing is served")?;
         fault.inflict(&mut cluster, &run, &mut fastrand::Rng::with_seed(seed)).await.context("inflict the fault")?;
         run.judge(&mut cluster).await
     };

@@ -8,8 +8,7 @@ use api::etcdserverpb::{
 };
 use e2e::request::{get, put, range};
 use e2e::{
-    CALL_LIMIT, Cluster, Difference, SETTLE_LIMIT, Target, Wiring, fails, found_within, holds_within, refusal,
-    revision, within,
+    Cluster, Difference, SETTLE_LIMIT, Target, Wiring, fails, found_within, holds_within, refusal, revision, within,
 };
 use testkit::grpc::{Client, Status};
 
