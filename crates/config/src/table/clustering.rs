@@ -13,7 +13,7 @@ pub(super) static CLUSTERING: &[Flag] = &[
     Flag::new("initial-cluster", Text, "",
         "The first members: name=url,name=url, a name with several URLs several times; empty means this member alone"),
     Flag::new("initial-cluster-state", Choice(&["new", "existing"]), "new",
-        "Whether to found a cluster or to join one; without meaning once there is data"),
+        "Whether to found a cluster or to join one; without meaning once the member is one of its cluster"),
     Flag::new("initial-cluster-token", Text, "etcd-cluster",
         "A name that goes into the ids of a new cluster and its members"),
     Flag::new("advertise-client-urls", Urls, "http://localhost:2379",
