@@ -80,12 +80,14 @@ impl Handle {
                     self.clear_checkpoint(id).await?;
                 }
                 self.confirm_leadership(term).await?;
-                // An earlier leader's checkpoint may have been applied only since the renewal.
+                // What an earlier leader put into the log may have been applied only since the renewal: a checkpoint, ...
                 let is_shortened = self.state().lessor().lock().is_shortened(id);
                 if is_shortened {
                     self.clear_checkpoint(id).await?;
                 }
-                Ok(KeepAlive { revision, ttl: renewal.ttl })
+                // ... or the lease's end.
+                let is_there = self.state().lessor().lock().contains(id);
+                Ok(KeepAlive { revision, ttl: if is_there { renewal.ttl } else { 0 } })
             }
             // A lapsed lease is on its way out: nobody may count on it any more.
             Err(RenewError::NotFound | RenewError::Expired) => {

@@ -29,10 +29,11 @@ use std::time::Duration;
 
 use backend::Backend;
 use bytes::Bytes;
+use checker::Answer;
 use consensus::{Driver, Role, Status};
 use env::Disk;
 use machine::Machine;
-use types::{Index, MemberId};
+use types::{Index, MemberId, Term};
 use wal::Wal;
 use watch::{EventLog, Hub, HubOptions, LogLimits, StreamId};
 
@@ -74,6 +75,8 @@ pub(crate) struct Life {
     /// Requests that wait for a leader.
     held: VecDeque<(usize, Micros)>,
     reads: Vec<usize>,
+    /// Renewals whose answer waits until it is sure that this member led meanwhile, and since which term it did.
+    renewals: BTreeMap<usize, (Answer, Term)>,
     rounds: BTreeMap<u64, Vec<usize>>,
     awaiting_apply: Vec<(Index, Vec<usize>)>,
     next_id: u64,
@@ -163,6 +166,7 @@ impl World {
             waiters: BTreeMap::new(),
             held: VecDeque::new(),
             reads: Vec::new(),
+            renewals: BTreeMap::new(),
             rounds: BTreeMap::new(),
             awaiting_apply: Vec::new(),
             // As the server makes ids: unlike those of the member's earlier lives, and of other members.

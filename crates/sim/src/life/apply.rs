@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checker::Outcome;
+use checker::{Outcome, Request};
 use consensus::VoterChange;
 use machine::{Applied, ApplyError, Reply};
 use types::{Index, LogEntry, MemberId, SnapshotMeta};
@@ -117,7 +117,7 @@ impl World {
         }
         for (request, _, result) in applied.results.drain(..) {
             if let Some(waiter) = life.waiters.remove(&request) {
-                self.answer(&waiter, result);
+                self.answer(life, &waiter, result);
             }
         }
     }
@@ -132,10 +132,13 @@ impl World {
         }
     }
 
-    fn answer(&mut self, waiter: &Waiter, result: Result<Reply, ApplyError>) {
+    fn answer(&mut self, life: &Life, waiter: &Waiter, result: Result<Reply, ApplyError>) {
         let request = &self.operations[waiter.operation].request;
         let outcome = match (&waiter.answer, result) {
-            (Some(answer), Ok(_)) => Outcome::Answered(answer.clone()),
+            (Some(answer), Ok(_)) => Outcome::Answered(match request {
+                Request::KeepAlive(lease) => life.while_it_lasts(*lease, answer.clone()),
+                _ => answer.clone(),
+            }),
             (None, Ok(reply)) => match translate::answer(request, reply) {
                 Ok(answer) => Outcome::Answered(answer),
                 Err(what) => return self.fail("UnreadableReply", what),

@@ -5,7 +5,7 @@ use api::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequ
 use bytes::Bytes;
 use checker::{Answer, Body, Outcome};
 use lease::RenewError;
-use types::MemberId;
+use types::{LeaseId, MemberId, Term};
 
 use super::Life;
 use super::requests::Waiter;
@@ -47,21 +47,23 @@ impl World {
         }
     }
 
-    pub(super) fn renew(&mut self, id: MemberId, life: &mut Life, operation: usize, lease: types::LeaseId) {
+    /// The leader's part of a renewal, as `keep_alive_here` of `server`: first it renews, then it makes sure that it led meanwhile.
+    pub(super) fn renew(&mut self, id: MemberId, life: &mut Life, operation: usize, lease: LeaseId) {
+        if let Some(renewed) = life.renewals.remove(&operation) {
+            return self.confirm_renewal(life, operation, lease, renewed);
+        }
         let now = self.local_time(id);
         let revision = life.machine.shared().view().revision();
         let renewed = life.machine.shared().lessor().lock().renew(lease, now);
         let answer = |ttl| Answer { revision, body: Body::KeptAlive { ttl } };
         match renewed {
             Ok(renewal) if renewal.clear_checkpoint => {
-                let checkpoint = LeaseCheckpoint { id: lease.0, remaining_ttl: 0 };
-                let request = Entry::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: vec![checkpoint] });
-                let request_id = life.take_id();
-                life.waiters.insert(request_id, Waiter { operation, answer: Some(answer(renewal.ttl)) });
-                // If it is lost, the client's patience ends.
-                let _ = life.driver.propose([translate::encode(request_id, request)]);
+                self.clear_checkpoint(life, operation, lease, answer(renewal.ttl));
             }
-            Ok(renewal) => self.tell(operation, Outcome::Answered(answer(renewal.ttl))),
+            Ok(renewal) => {
+                life.renewals.insert(operation, (answer(renewal.ttl), life.driver.term()));
+                self.begin_read(id, life, operation);
+            }
             Err(RenewError::NotPrimary) if self.plant == Some(Plant::RenewAnywhere) => {
                 let ttl =
                     life.machine.shared().lessor().lock().time_to_live(lease, now).map_or(0, |ttl| ttl.granted_ttl);
@@ -69,6 +71,39 @@ impl World {
             }
             Err(RenewError::NotPrimary) => self.tell(operation, Outcome::Failed),
             Err(RenewError::NotFound | RenewError::Expired) => self.tell(operation, Outcome::Answered(answer(0))),
+        }
+    }
+
+    /// What an earlier term left is applied by now, and may have ended the lease or shortened it.
+    fn confirm_renewal(&mut self, life: &mut Life, operation: usize, lease: LeaseId, (answer, term): (Answer, Term)) {
+        if !life.driver.leads() || life.driver.term() != term {
+            return self.tell(operation, Outcome::Failed);
+        }
+        let is_shortened = life.machine.shared().lessor().lock().is_shortened(lease);
+        if is_shortened {
+            return self.clear_checkpoint(life, operation, lease, answer);
+        }
+        let answer = life.while_it_lasts(lease, answer);
+        self.tell(operation, Outcome::Answered(answer));
+    }
+
+    /// The renewal is answered once the log has that the lease has all of its time.
+    fn clear_checkpoint(&mut self, life: &mut Life, operation: usize, lease: LeaseId, answer: Answer) {
+        let checkpoint = LeaseCheckpoint { id: lease.0, remaining_ttl: 0 };
+        let request = Entry::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: vec![checkpoint] });
+        let request_id = life.take_id();
+        life.waiters.insert(request_id, Waiter { operation, answer: Some(answer) });
+        // If it is lost, the client's patience ends.
+        let _ = life.driver.propose([translate::encode(request_id, request)]);
+    }
+}
+
+impl Life {
+    /// The answer to a renewal, unless the lease is gone.
+    pub(super) fn while_it_lasts(&self, lease: LeaseId, answer: Answer) -> Answer {
+        match self.machine.shared().lessor().lock().contains(lease) {
+            true => answer,
+            false => Answer { body: Body::KeptAlive { ttl: 0 }, ..answer },
         }
     }
 }

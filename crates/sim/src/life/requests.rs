@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    fn begin_read(&mut self, id: MemberId, life: &mut Life, operation: usize) {
+    pub(super) fn begin_read(&mut self, id: MemberId, life: &mut Life, operation: usize) {
         if self.strikes(Plant::ReadWithoutIndex) {
             return self.read(id, life, operation);
         }
