@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use env::Rng;
 use raft::eraftpb::{ConfChange, ConfChangeType, Entry, MessageType};
-use raft::{Config, GetEntriesContext, RawNode, SnapshotStatus, StateRole};
+use raft::{Config, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use types::{EntryKind, HardState, Index, LogEntry, MemberId, Message, MessageKind, Term};
 
 use crate::effect::{Effect, Progress, Role, Status, VoterChange};
@@ -95,6 +95,10 @@ pub struct Driver {
     held: Held,
     /// How far all members were told that entries are committed.
     told_commit: u64,
+    /// Tells others what is committed, and nothing else.
+    tells: Vec<Message>,
+    /// Who has answered since the last tick, the promptest first: a read round of this leader asks them.
+    prompt: Vec<u64>,
     /// Entries that are being read back, by the index of the first.
     fetching: BTreeMap<u64, Vec<GetEntriesContext>>,
     /// To be attached to the next answer to the leader.
@@ -116,6 +120,9 @@ const UNCOMMITTED_ENTRIES_BUSY: u64 = 32;
 const EARLY_READS_OF_OTHERS_MAX: usize = 1024;
 
 const READ_PREFIX_BYTES: usize = 8;
+/// The context of an append that only tells a commit index, to a member whose other answers tell how far it is: it need not
+/// answer. Whoever does not know this, as etcd, answers, and that does no harm.
+const NEEDS_NO_ANSWER: &[u8] = b"quiet";
 
 impl Driver {
     /// Continues from what was restored.
@@ -170,6 +177,8 @@ impl Driver {
             written_vote,
             held: Held::default(),
             told_commit: 0,
+            tells: Vec::new(),
+            prompt: Vec::new(),
             fetching: BTreeMap::new(),
             report: None,
             reports: Vec::new(),
@@ -181,6 +190,7 @@ impl Driver {
     /// One heartbeat unit of time has passed.
     pub fn tick(&mut self) {
         self.now += 1;
+        self.prompt.clear();
         let waits = self.is_restoring()
             || (self.is_only_voter() && !self.may_campaign() && self.node.raft.state != StateRole::Leader);
         if !waits {
@@ -332,14 +342,27 @@ impl Driver {
             }
             return Ok(());
         }
+        if message.kind == MessageKind::HeartbeatResponse && !self.prompt.contains(&message.from.0) {
+            self.prompt.push(message.from.0);
+        }
         self.step_raft(message);
         Ok(())
     }
 
     fn step_raft(&mut self, message: Message) {
         let (from, kind) = (message.from, message.kind);
+        let needs_no_answer = kind == MessageKind::Append && message.context == NEEDS_NO_ANSWER;
+        let before = self.node.raft.msgs.len();
         if let Err(error) = self.node.step(to_message(message)) {
             tracing::debug!(%from, ?kind, %error, "message refused");
+        }
+        if needs_no_answer {
+            // A refusal is an answer that is needed.
+            let answers = self.node.raft.msgs.split_off(before);
+            let is_left_out = |answer: &raft::eraftpb::Message| {
+                answer.msg_type == MessageType::MsgAppendResponse && !answer.reject && answer.to == from.0
+            };
+            self.node.raft.msgs.extend(answers.into_iter().filter(|answer| !is_left_out(answer)));
         }
         self.timeout.settle(&mut self.node);
     }
@@ -359,6 +382,9 @@ impl Driver {
     /// Messages to `member` were lost: it is sent to with care until it answers.
     pub fn unreachable(&mut self, member: MemberId) {
         self.node.report_unreachable(member.0);
+        if self.prompt.contains(&member.0) {
+            self.hurry_reads();
+        }
     }
 
     /// The snapshot that was sent to `member` is there, or failed to get there.
@@ -478,6 +504,9 @@ impl Driver {
             effects.insert(0, Effect::Send(messages));
         }
         self.ask_for_entries(effects);
+        if !self.tells.is_empty() {
+            effects.push(Effect::Tell(std::mem::take(&mut self.tells)));
+        }
         effects.extend(self.reports.drain(..).map(|(from, report)| Effect::Report { from, report }));
         self.note_status(effects);
     }
@@ -489,9 +518,23 @@ impl Driver {
         if raft.state != StateRole::Leader || committed <= self.told_commit {
             return;
         }
-        if raft.raft_log.last_index() - committed <= UNCOMMITTED_ENTRIES_BUSY {
-            raft.bcast_append();
-            self.told_commit = committed;
+        if raft.raft_log.last_index() - committed > UNCOMMITTED_ENTRIES_BUSY {
+            return;
+        }
+        let before = raft.msgs.len();
+        raft.bcast_append();
+        self.told_commit = committed;
+        for message in raft.msgs.split_off(before) {
+            let is_in_step =
+                raft.prs().get(message.to).is_some_and(|progress| progress.state == ProgressState::Replicate);
+            let only_tells = message.msg_type == MessageType::MsgAppend && message.entries.is_empty() && is_in_step;
+            if only_tells {
+                let tell =
+                    from_message(message).map(|tell| Message { context: Bytes::from_static(NEEDS_NO_ANSWER), ..tell });
+                self.tells.extend(tell);
+            } else {
+                raft.msgs.push(message);
+            }
         }
     }
 
@@ -603,12 +646,41 @@ impl Driver {
         if raft.leader_id == 0 || (leads && !self.read_round_may_begin()) {
             return;
         }
+        let before = self.node.raft.msgs.len();
         for context in std::mem::take(&mut self.early_reads) {
             self.node.read_index([self.read_prefix, context.to_be_bytes()].concat());
             self.reads.push_back((context, self.now));
         }
         for message in std::mem::take(&mut self.early_reads_of_others) {
             self.step_raft(message);
+        }
+        if leads {
+            self.ask_few(before);
+        }
+    }
+
+    /// Of the read rounds among raft's messages from `before` on, leaves those to as many members as make a quorum with this
+    /// one. They are the promptest since the last tick; until there are enough of them, all are asked.
+    fn ask_few(&mut self, before: usize) {
+        let raft = &mut self.node.raft;
+        let voters = raft.prs().conf().voters();
+        let needed = voters.ids().len() / 2;
+        let asked = self.prompt.iter().copied().filter(|&id| voters.contains(id)).take(needed).collect::<Vec<_>>();
+        if asked.len() < needed {
+            return;
+        }
+        let messages = raft.msgs.split_off(before);
+        let is_left_out = |message: &raft::eraftpb::Message| {
+            message.msg_type == MessageType::MsgHeartbeat && !asked.contains(&message.to)
+        };
+        raft.msgs.extend(messages.into_iter().filter(|message| !is_left_out(message)));
+    }
+
+    /// The read round that is under way takes long: whoever was not asked is asked as well. Every tick does the same.
+    pub fn hurry_reads(&mut self) {
+        self.prompt.clear();
+        if self.node.raft.read_only.pending_read_count() > 0 {
+            self.node.ping();
         }
     }
 

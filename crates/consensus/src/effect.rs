@@ -9,6 +9,9 @@ pub enum Effect {
     /// Hand these to the transport, in order. Nothing they promise is still waiting for the disk. A message may be
     /// lost; it must not be altered.
     Send(Vec<Message>),
+    /// The same, but there is no hurry: they tell what is committed, and whoever waits here for what is to be applied may be
+    /// answered first.
+    Tell(Vec<Message>),
     /// Write and sync, then call [`crate::Driver::persisted`] with `number`. Several may be written and synced
     /// together; the highest number then stands for all.
     Persist { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState> },

@@ -1,7 +1,7 @@
 //! Frames of the two streams: messages one after the other, and appends that leave out what the stream already said.
 //!
 //! `message`: `u64be length, Message`, repeated. `msgapp`: a type byte, then nothing (link heartbeat), an append that continues the
-//! last one (entries and commit only), or a whole message.
+//! last one (entries and commit only), or a whole message, as for an append with a context.
 //!
 //! Invariants
 //! - Writer and reader of a `msgapp` stream hold the same state (term and index of the last append) after every frame.
@@ -92,6 +92,7 @@ impl Encoder {
             if message.index == self.position.index
                 && message.log_term == self.position.term
                 && message.term == self.position.term
+                && message.context.is_empty()
             {
                 return self.entries(message, buffer);
             }
@@ -313,6 +314,8 @@ mod tests {
         assert_eq!(commit_only, hex("01 0000000000000000 000000000000000d"));
         let one = frame(&mut encoder, &append(2, 2, 13, vec![entry(2, 14, b"x")], 14));
         assert_eq!(one, hex("01 0000000000000001 0000000000000007 1002 180e 220178 000000000000000e"));
+        let with_context = Message { context: Bytes::from_static(b"c"), ..append(2, 2, 14, vec![], 14) };
+        assert_eq!(frame(&mut encoder, &with_context)[0], APPEND_MESSAGE);
         // Its term differs from the entry's before it.
         assert_eq!(frame(&mut encoder, &append(3, 2, 14, vec![], 14))[0], APPEND_MESSAGE);
     }
@@ -384,7 +387,8 @@ mod tests {
                     index -= back.min(index);
                 }
                 let entries = (1..=count as u64).map(|n| entry(term, index + n, b"data")).collect();
-                messages.push(append(term, log_term, index, entries, index));
+                let context = Bytes::from_static(if jump == 1 { b"context" } else { b"" });
+                messages.push(Message { context, ..append(term, log_term, index, entries, index) });
                 index += count as u64;
             }
             messages

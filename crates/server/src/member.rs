@@ -238,7 +238,7 @@ fn spawn(
         ids: ids.clone(),
         send: {
             let outbox = outbox.clone();
-            Box::new(move |messages| outbox.send(messages))
+            Arc::new(move |messages| outbox.send(messages))
         },
         ignore_snapshot: {
             let arrivals = arrivals.clone();

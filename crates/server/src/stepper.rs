@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consensus::{ConsensusError, Driver, Effect, Progress, ProposeError, Role, VoterChange};
-use env::Clock;
+use env::{Clock, Monotonic};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use types::{EntryKind, Index, LogEntry, MemberId, Message, MessageKind, Term};
@@ -99,10 +99,22 @@ pub(crate) struct Stepper {
     inbox: Mutex<Vec<ToConsensus>>,
     turn: Mutex<Turn>,
     apply: Arc<ApplyQueue>,
+    send: SendMessages,
+}
+
+/// What a turn leaves to be done once it is over: without it, so that others may have theirs.
+#[derive(Default)]
+struct Left {
+    /// Something is to be applied.
+    to_apply: bool,
+    /// What the others are to be told is committed.
+    tells: Vec<Message>,
+    /// A client of this member waits for what is applied: it comes before the other members.
+    client_first: bool,
 }
 
 /// Hands messages to the transport; never waits.
-pub(crate) type SendMessages = Box<dyn Fn(Vec<Message>) + Send>;
+pub(crate) type SendMessages = Arc<dyn Fn(Vec<Message>) + Send + Sync>;
 /// A snapshot that has arrived is of no use to raft.
 pub(crate) type IgnoreSnapshot = Box<dyn Fn() + Send>;
 
@@ -145,13 +157,12 @@ struct Turn {
     now: u64,
     effects: Vec<Effect>,
     outgoing: Outgoing<Answer>,
-    /// Something was left to be applied since the turn began.
-    to_apply: bool,
+    left: Left,
 }
 
 impl Stepper {
     pub(crate) fn new(driver: Driver, around: Surroundings) -> Stepper {
-        let apply = around.apply.clone();
+        let (apply, send) = (around.apply.clone(), around.send.clone());
         let turn = Turn {
             driver,
             around,
@@ -168,9 +179,9 @@ impl Stepper {
             now: 0,
             effects: Vec::new(),
             outgoing: Outgoing::default(),
-            to_apply: false,
+            left: Left::default(),
         };
-        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn), apply }
+        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn), apply, send }
     }
 
     /// The end of this member's log.
@@ -211,26 +222,40 @@ impl Stepper {
     /// Works off the inbox, unless another thread is at it. Nothing is left lying then: that thread looks into the
     /// inbox again once it has let go, and the item was there before it was found to hold on.
     fn step(&self) {
-        let mut to_apply = false;
+        let mut left = Left::default();
         fence(Ordering::SeqCst);
         while let Some(turn) = self.turn.try_lock() {
-            if std::mem::take(&mut to_apply) {
+            if std::mem::take(&mut left.to_apply) {
                 // There is no end of it yet, and what is committed does not wait.
                 self.apply.wake();
             }
-            to_apply = self.work_off(turn);
+            self.tell(&mut left);
+            left = self.work_off(turn);
             fence(Ordering::SeqCst);
             if self.inbox.lock().is_empty() {
                 break;
             }
         }
-        if to_apply {
+        self.finish(left);
+    }
+
+    fn finish(&self, mut left: Left) {
+        if !left.client_first {
+            self.tell(&mut left);
+        }
+        if left.to_apply {
             self.apply.work_off();
+        }
+        self.tell(&mut left);
+    }
+
+    fn tell(&self, left: &mut Left) {
+        if !left.tells.is_empty() {
+            (self.send)(std::mem::take(&mut left.tells));
         }
     }
 
-    /// Returns whether something is to be applied.
-    fn work_off(&self, mut turn: MutexGuard<'_, Turn>) -> bool {
+    fn work_off(&self, mut turn: MutexGuard<'_, Turn>) -> Left {
         let turn = &mut *turn;
         // Read before the inbox is: what is applied by now may have changed the voters, and whoever applied it put that into
         // the inbox first. Raft must not hear of the entry before the change, or it elects and commits by old voters.
@@ -244,7 +269,7 @@ impl Stepper {
             turn.refuse_all();
         }
         turn.outgoing.deliver();
-        std::mem::take(&mut turn.to_apply)
+        std::mem::take(&mut turn.left)
     }
 
     /// Lets consensus know that time passes, until the member stops.
@@ -284,9 +309,8 @@ impl Stepper {
     fn with_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
         let mut turn = self.turn.lock();
         let done = act(&mut turn);
-        if self.work_off(turn) {
-            self.apply.work_off();
-        }
+        let left = self.work_off(turn);
+        self.finish(left);
         self.step();
         done
     }
@@ -507,8 +531,10 @@ impl Turn {
     fn begin_read_round(&mut self) {
         if self.may_begin_read_round() {
             let context = self.around.ids.next();
-            self.rounds.begin(context, std::mem::take(&mut self.reads));
+            self.rounds.begin(context, std::mem::take(&mut self.reads), self.around.clock.now());
             self.driver.read_index(context);
+        } else if !self.reads.is_empty() && self.rounds.take_long(self.around.clock.now()) {
+            self.driver.hurry_reads();
         }
     }
 
@@ -517,6 +543,10 @@ impl Turn {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Send(messages) => (self.around.send)(messages),
+                Effect::Tell(messages) => {
+                    self.left.tells.extend(messages);
+                    self.left.client_first = !self.around.waiters.lock().is_empty();
+                }
                 Effect::Persist { number, entries, hard_state } => {
                     self.around.wal.send(ToWal::Persist { number, entries, hard_state });
                 }
@@ -533,7 +563,7 @@ impl Turn {
                         self.around.board.set_commit(last.index);
                     }
                     self.around.apply.push(ToApply::Entries(entries));
-                    self.to_apply = true;
+                    self.left.to_apply = true;
                 }
                 Effect::ReadReady { context, index } => {
                     let addresses = self.rounds.end(context);
@@ -541,7 +571,7 @@ impl Turn {
                         addresses.into_iter().for_each(|address| self.outgoing.add(address, Ok(Answer::ReadNow)));
                     } else {
                         self.around.apply.push(ToApply::Reads { index, addresses });
-                        self.to_apply = true;
+                        self.left.to_apply = true;
                     }
                 }
                 // They join the next round, which has a context of its own.
@@ -622,11 +652,22 @@ fn refusal(error: ProposeError) -> Error {
 #[derive(Default)]
 struct ReadRounds {
     waiting: BTreeMap<u64, Vec<Address<Answer>>>,
+    /// When to ask more members, if reads wait for the next round.
+    hurry_at: Option<Monotonic>,
 }
 
+/// Several times what members near each other take to answer.
+const ROUND_PATIENCE: Duration = Duration::from_millis(2);
+
 impl ReadRounds {
-    fn begin(&mut self, context: u64, addresses: Vec<Address<Answer>>) {
+    fn begin(&mut self, context: u64, addresses: Vec<Address<Answer>>, now: Monotonic) {
         self.waiting.insert(context, addresses);
+        self.hurry_at = Some(now.plus(ROUND_PATIENCE));
+    }
+
+    /// Whether the present round takes long; said once.
+    fn take_long(&mut self, now: Monotonic) -> bool {
+        self.hurry_at.take_if(|at| *at <= now).is_some()
     }
 
     fn end(&mut self, context: u64) -> Vec<Address<Answer>> {
@@ -675,6 +716,25 @@ pub(crate) mod tests {
         sent: Arc<Mutex<Vec<Message>>>,
     }
 
+    impl Parts {
+        /// On a disk that takes no time.
+        fn step(&self, item: ToConsensus) {
+            self.stepper.send(item);
+            let mut to_wal = vec![];
+            self.wal.take_all(&mut to_wal, Some(Duration::ZERO));
+            for item in to_wal {
+                let ToWal::Persist { number, .. } = item else { panic!("nothing else is asked of the log") };
+                self.stepper.send(ToConsensus::Persisted(number));
+            }
+        }
+
+        /// From member 2.
+        fn hear(&self, kind: MessageKind, term: u64, index: u64) {
+            let message = Message::new(kind, MemberId(2), MemberId(1));
+            self.step(ToConsensus::Messages(vec![Message { term: Term(term), index: Index(index), ..message }]));
+        }
+    }
+
     fn alone() -> Restored {
         Restored {
             hard_state: HardState::default(),
@@ -707,7 +767,7 @@ pub(crate) mod tests {
         let transport = sent.clone();
         let around = Surroundings {
             ids: Arc::new(RequestIds::new(MemberId(1), Duration::ZERO)),
-            send: Box::new(move |messages| transport.lock().extend(messages)),
+            send: Arc::new(move |messages| transport.lock().extend(messages)),
             ignore_snapshot: Box::new(|| {}),
             proposal_ticks_max: 100,
             wal: wal.clone(),
@@ -772,21 +832,8 @@ pub(crate) mod tests {
         let voters = vec![MemberId(1), MemberId(2), MemberId(3)];
         let parts = parts(Restored { voters, ..alone() });
         let desk = Desk::new();
-        let step = |item| {
-            parts.stepper.send(item);
-            let mut to_wal = vec![];
-            parts.wal.take_all(&mut to_wal, Some(Duration::ZERO));
-            for item in to_wal {
-                let ToWal::Persist { number, .. } = item else { panic!("nothing else is asked of the log") };
-                parts.stepper.send(ToConsensus::Persisted(number));
-            }
-        };
         let propose = |id, data: &'static [u8], reply_to| {
-            step(ToConsensus::Propose(Proposal { id, data: Bytes::from_static(data), reply_to }));
-        };
-        let hear = |kind, term, index| {
-            let message = Message::new(kind, MemberId(2), MemberId(1));
-            step(ToConsensus::Messages(vec![Message { term: Term(term), index: Index(index), ..message }]));
+            parts.step(ToConsensus::Propose(Proposal { id, data: Bytes::from_static(data), reply_to }));
         };
         let sent = |kind| {
             let sent = parts.sent.lock();
@@ -799,19 +846,48 @@ pub(crate) mod tests {
         propose(1, b"own, without a leader", None);
         let (address, _waiting) = desk.open(10);
         propose(2, b"a client's, without a leader", Some(address));
-        hear(MessageKind::Heartbeat, 1, 0);
+        parts.hear(MessageKind::Heartbeat, 1, 0);
         propose(3, b"own, of a follower", None);
         let (address, _waiting) = desk.open(10);
         propose(4, b"a client's, of a follower", Some(address));
         assert_eq!(sent(MessageKind::Propose), ["a client's, without a leader", "a client's, of a follower"]);
 
-        hear(MessageKind::TimeoutNow, 1, 0);
-        hear(MessageKind::VoteResponse, 2, 0);
+        parts.hear(MessageKind::TimeoutNow, 1, 0);
+        parts.hear(MessageKind::VoteResponse, 2, 0);
         assert!(parts.stepper.turn.lock().driver.leads());
         propose(5, b"own, of the leader", None);
         // The second follows, with the entry that begins the term.
-        hear(MessageKind::AppendResponse, 2, 1);
+        parts.hear(MessageKind::AppendResponse, 2, 1);
         assert_eq!(sent(MessageKind::Append), ["own, of the leader"]);
+    }
+
+    /// Behind who waits here for the commit: see [`Left`].
+    #[test]
+    fn what_is_committed_is_told_to_the_others() {
+        let voters = vec![MemberId(1), MemberId(2), MemberId(3)];
+        let parts = parts(Restored { voters, ..alone() });
+        let told = || {
+            let sent = std::mem::take(&mut *parts.sent.lock());
+            let appends = sent.iter().filter(|message| message.kind == MessageKind::Append);
+            let mut told = appends.map(|append| (append.commit.0, append.to.0)).collect::<Vec<_>>();
+            told.sort_unstable();
+            told
+        };
+        parts.hear(MessageKind::Heartbeat, 1, 0);
+        parts.hear(MessageKind::TimeoutNow, 1, 0);
+        parts.hear(MessageKind::VoteResponse, 2, 0);
+        told();
+        // The entry that begins the term. Member 3 may not even have got it.
+        parts.hear(MessageKind::AppendResponse, 2, 1);
+        assert_eq!(told(), [(1, 2)], "3 is told once it answers");
+
+        let desk = Desk::new();
+        let (address, _waiting) = desk.open(10);
+        let proposal = Proposal { id: 1, data: Bytes::from_static(b"a client's"), reply_to: Some(address) };
+        parts.step(ToConsensus::Propose(proposal));
+        told();
+        parts.hear(MessageKind::AppendResponse, 2, 2);
+        assert_eq!(told(), [(2, 2)]);
     }
 
     #[test]

@@ -298,6 +298,18 @@ impl Cluster {
         while self.turn() {}
     }
 
+    /// The same; returns what was sent meanwhile.
+    fn run_listening(&mut self) -> Vec<MessageKind> {
+        let mut kinds = vec![];
+        loop {
+            self.members.values_mut().for_each(|member| member.carry_out(&mut self.wire));
+            kinds.extend(self.wire.iter().map(|message| message.kind));
+            if !self.turn() {
+                return kinds;
+            }
+        }
+    }
+
     /// Carries out what is to be done, and delivers what comes of it; returns whether anything did.
     fn turn(&mut self) -> bool {
         for member in self.members.values_mut() {
@@ -351,7 +363,7 @@ impl Member {
 
     fn carry_out_one(&mut self, effect: Effect, wire: &mut Vec<Message>) {
         match effect {
-            Effect::Send(messages) => wire.extend(messages),
+            Effect::Send(messages) | Effect::Tell(messages) => wire.extend(messages),
             Effect::Persist { number, entries, .. } => {
                 self.write(entries);
                 self.sync(number);
@@ -482,7 +494,7 @@ fn reads_that_come_while_the_leader_asks_share_its_next_round() {
     }
     let contexts = |id: u64| cluster.members[&id].reads.iter().map(|(context, _)| *context).collect::<Vec<_>>();
     assert_eq!((contexts(1).len(), contexts(2).len()), (4, 3));
-    // Two for each of four rounds, though seven reads were asked for one after the other.
+    // Two at most for each of four rounds, though seven reads were asked for one after the other.
     assert!(heartbeats <= 8, "{heartbeats}");
 }
 
@@ -492,11 +504,9 @@ fn of_three_members_the_leader_and_who_asks_are_enough() {
     cluster.propose(1, "a");
     cluster.cut_off = vec![3];
     cluster.driver(2).read_index(7);
-    let mut kinds = vec![];
-    while cluster.turn() {
-        kinds.extend(cluster.wire.iter().map(|message| message.kind));
-    }
+    let kinds = cluster.run_listening();
     assert_eq!(cluster.members[&2].reads, [(7, Index(2))]);
+    assert!(kinds.contains(&MessageKind::ReadIndexResponse), "{kinds:?}");
     assert!(!kinds.contains(&MessageKind::Heartbeat), "{kinds:?}");
 }
 
@@ -510,6 +520,95 @@ fn of_five_members_a_quorum_is_asked() {
     cluster.cut_off = vec![4, 5];
     cluster.tick(1);
     assert_eq!(cluster.members[&2].reads, [(7, Index(1))]);
+}
+
+/// Whom member 1 asks for a read round.
+fn asked(cluster: &mut Cluster) -> Vec<u64> {
+    cluster.driver(1).read_index(7);
+    for member in cluster.members.values_mut() {
+        member.carry_out(&mut cluster.wire);
+    }
+    let rounds = cluster.wire.iter().filter(|message| message.kind == MessageKind::Heartbeat);
+    let mut asked = rounds.map(|message| message.to.0).collect::<Vec<_>>();
+    asked.sort_unstable();
+    asked
+}
+
+#[test]
+fn a_leader_asks_no_more_members_than_it_needs_the_promptest_first() {
+    for (size, cut_off, expected) in
+        [(3, vec![], vec![2]), (3, vec![2], vec![3]), (5, vec![2, 4], vec![3, 5]), (2, vec![], vec![2])]
+    {
+        let mut cluster = Cluster::led_by_first(size, 100);
+        cluster.cut_off = cut_off;
+        cluster.tick(1);
+        assert_eq!(asked(&mut cluster), expected);
+        cluster.run();
+        assert_eq!(cluster.members[&1].reads, [(7, Index(1))]);
+    }
+}
+
+#[test]
+fn until_enough_members_have_answered_since_the_last_tick_all_are_asked() {
+    let mut cluster = Cluster::led_by_first(5, 100);
+    cluster.cut_off = vec![2, 3, 4];
+    cluster.tick(1);
+    cluster.cut_off.clear();
+    assert_eq!(asked(&mut cluster), [2, 3, 4, 5]);
+}
+
+#[test]
+fn a_read_waits_for_one_who_falls_silent_no_longer_than_until_others_are_asked() {
+    let ways: [fn(&mut Cluster); 3] =
+        [|of| of.tick(1), |of| of.driver(1).unreachable(MemberId(2)), |of| of.driver(1).hurry_reads()];
+    for way in ways {
+        let mut cluster = Cluster::led_by_first(3, 100);
+        cluster.tick(1);
+        assert_eq!(asked(&mut cluster), [2]);
+        cluster.cut_off = vec![2];
+        cluster.run();
+        assert_eq!(cluster.members[&1].reads, []);
+        way(&mut cluster);
+        cluster.run();
+        assert_eq!(cluster.members[&1].reads, [(7, Index(1))]);
+        assert!(!asked(&mut cluster).contains(&2) || cluster.driver(1).prompt.is_empty());
+    }
+}
+
+#[test]
+fn who_is_only_told_what_is_committed_does_not_answer() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.driver(1).propose([Bytes::from_static(b"a")]).unwrap();
+    let kinds = cluster.run_listening();
+    let answers = kinds.iter().filter(|&&kind| kind == MessageKind::AppendResponse).count();
+    assert_eq!((answers, cluster.applied(2), cluster.applied(3)), (2, vec!["a"], vec!["a"]));
+}
+
+#[test]
+fn who_cannot_follow_what_it_is_told_says_so() {
+    let mut follower = driver(restored(&[ME.0, 8]));
+    let tell = Message {
+        term: Term(1),
+        log_term: Term(1),
+        index: Index(5),
+        commit: Index(5),
+        context: Bytes::from_static(NEEDS_NO_ANSWER),
+        ..Message::new(MessageKind::Append, MemberId(8), ME)
+    };
+    follower.step(tell.clone()).unwrap();
+    let mut seen = vec![];
+    run(&mut follower, &mut seen);
+    let sent = seen.iter().filter_map(|effect| if let Effect::Send(messages) = effect { Some(messages) } else { None });
+    assert!(sent.flatten().any(|answer| answer.reject), "{seen:?}");
+}
+
+#[test]
+fn who_may_have_missed_entries_is_told_in_a_way_that_is_answered() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    cluster.driver(1).unreachable(MemberId(3));
+    cluster.driver(1).propose([Bytes::from_static(b"a")]).unwrap();
+    cluster.run();
+    assert_eq!(cluster.driver(1).progress().iter().map(|of| of.matched.0).collect::<Vec<_>>(), [2, 2]);
 }
 
 #[test]

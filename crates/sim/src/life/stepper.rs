@@ -14,6 +14,10 @@ impl World {
     pub(crate) fn turn(&mut self, id: MemberId, life: &mut Life) {
         life.driver.applied(life.machine.applied());
         loop {
+            // The server waits a moment first; here any moment will do.
+            if !life.rounds.is_empty() && !life.reads.is_empty() && self.dice.percent(10) {
+                life.driver.hurry_reads();
+            }
             if !life.reads.is_empty() {
                 let context = self.read_context(life);
                 let reads = std::mem::take(&mut life.reads);
@@ -64,7 +68,8 @@ impl World {
 
     fn carry_out(&mut self, id: MemberId, life: &mut Life, effect: Effect) {
         match effect {
-            Effect::Send(messages) => {
+            // Told before what waits here is answered: any delay is the network's as well.
+            Effect::Send(messages) | Effect::Tell(messages) => {
                 for message in messages {
                     self.send(id, life, message);
                 }
