@@ -35,9 +35,16 @@ impl PeerThread {
             let host = Rc::new(PeerHost::new(handle.clone(), self.arrivals.clone()));
             tokio::task::spawn_local(cluster_task::run(handle.clone()));
             let (source, sink) = (Arc::new(self.departures), Arc::new(ArrivalSink(self.arrivals)));
-            tokio::select! {
-                served = self.transport.serve(self.listeners, host, source, sink) => served.map(|never| match never {}),
-                () = handle.stopped() => Ok(()),
+            let serve = async move {
+                tokio::select! {
+                    served = self.transport.serve(self.listeners, host, source, sink) => served.map(|never| match never {}),
+                    () = handle.stopped() => Ok(()),
+                }
+            };
+            // What the thread waits for by itself is looked at whenever any task wakes: a task of its own is not.
+            match tokio::task::spawn_local(serve).await {
+                Ok(served) => served,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         })
     }
