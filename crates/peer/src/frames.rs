@@ -264,9 +264,10 @@ fn length_at(buffer: &[u8], at: usize) -> Result<Option<usize>, FrameError> {
     }
 }
 
-/// Releases of etcd write it in 2, 20 or 30 bytes.
+/// Releases of etcd write it in 2, 20 or 30 bytes, its type first: most other messages need no second look.
 fn is_link_heartbeat(bytes: &Bytes) -> bool {
     bytes.len() <= 40
+        && bytes.starts_with(&[0x08, MessageKind::Heartbeat as u8])
         && raftpb::Message::decode(bytes.clone()).is_ok_and(|message| {
             message.r#type == MessageKind::Heartbeat as i32 && message.from == 0 && message.to == 0
         })

@@ -92,11 +92,11 @@ impl<H: Host> Port<H> {
 
     /// Hands messages to the host, but for those that must not reach it. False if a removed member sent one.
     pub(crate) fn deliver(&self, mut messages: Vec<Message>) -> bool {
-        let (own, roster) = (self.shared.settings.member, self.roster.borrow().clone());
+        let own = self.shared.settings.member;
         let count = messages.len();
         let mut from_removed = false;
         messages.retain(|message| {
-            let is_removed = roster.removed.contains(&message.from);
+            let is_removed = self.roster.borrow().removed.contains(&message.from);
             from_removed |= is_removed;
             message.to == own && message.from != MemberId(0) && message.from != own && !is_removed
         });
