@@ -30,16 +30,16 @@ pub(crate) struct Patience {
 }
 
 /// A client's connection. Its work is done only inside [`Connection::drive`], by whoever waits for something from it.
-pub(crate) struct Connection {
+pub(crate) struct Connection<S: AsyncRead + AsyncWrite = PatientStream> {
     sender: http1::SendRequest<RequestBody>,
-    driver: Driver,
+    driver: Driver<S>,
     pub(crate) idle_since: Instant,
 }
 
 /// The connection's own work.
-pub(crate) struct Driver(Option<Pin<Box<Http>>>);
+struct Driver<S: AsyncRead + AsyncWrite>(Option<Box<Http<S>>>);
 
-type Http = http1::Connection<TokioIo<PatientStream>, RequestBody>;
+type Http<S> = http1::Connection<TokioIo<S>, RequestBody>;
 
 impl Connection {
     /// # Errors
@@ -49,17 +49,20 @@ impl Connection {
         dial_timeout: Duration,
         patience: Patience,
     ) -> Result<Connection, ClientError> {
-        let connect = TcpStream::connect((url.host.as_str(), url.port));
-        let connected = match timeout(dial_timeout, connect).await {
-            Ok(connected) => connected,
-            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        let unreachable = |source| ClientError::Unreachable { address: url.authority(), source };
-        let stream = connected.and_then(PatientStream::of(patience)).map_err(unreachable)?;
+        Connection::over(PatientStream::of(connect(url, dial_timeout).await?, patience), url).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// HTTP over a stream that leads to `url`.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if the stream is of no use.
+    pub(crate) async fn over(stream: S, url: &PeerUrl) -> Result<Connection<S>, ClientError> {
         let mut builder = http1::Builder::new();
         builder.title_case_headers(true);
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| url.failed(error))?;
-        Ok(Connection { sender, driver: Driver(Some(Box::pin(driver))), idle_since: Instant::now() })
+        Ok(Connection { sender, driver: Driver(Some(Box::new(driver))), idle_since: Instant::now() })
     }
 
     /// Whether the other side still takes requests.
@@ -86,12 +89,14 @@ impl Connection {
         self.driver.drive(future).await
     }
 
-    pub(crate) fn driver(&mut self) -> &mut Driver {
-        &mut self.driver
+    /// The stream without HTTP. `None` if it has ended, or if HTTP has read beyond the last answer.
+    pub(crate) fn into_stream(self) -> Option<S> {
+        let parts = self.driver.0?.into_parts();
+        parts.read_buf.is_empty().then(|| parts.io.into_inner())
     }
 }
 
-impl Driver {
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -102,9 +107,9 @@ impl Driver {
     }
 
     /// Does what can be done now. How it ended, who waits for an answer or a body learns there.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+    fn poll(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.0
-            && driver.as_mut().poll(cx).is_ready()
+            && Pin::new(driver).poll(cx).is_ready()
         {
             self.0 = None;
         }
@@ -113,8 +118,32 @@ impl Driver {
 
 impl PeerUrl {
     pub(crate) fn failed(&self, error: hyper::Error) -> ClientError {
-        ClientError::Unreachable { address: self.authority(), source: io::Error::other(error) }
+        self.unreachable(io::Error::other(error))
     }
+
+    pub(crate) fn unreachable(&self, source: io::Error) -> ClientError {
+        ClientError::Unreachable { address: self.authority(), source }
+    }
+}
+
+/// Opens a connection that is set up.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] if it does not come about in time.
+pub(crate) async fn connect(url: &PeerUrl, dial_timeout: Duration) -> Result<TcpStream, ClientError> {
+    let connected = match timeout(dial_timeout, TcpStream::connect((url.host.as_str(), url.port))).await {
+        Ok(connected) => connected,
+        Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    let set_up = connected.and_then(|stream| set_up(&stream).map(|()| stream));
+    set_up.map_err(|error| url.unreachable(error))
+}
+
+/// Sets up a connection: frames leave at once, and a vanished peer is noticed.
+pub(crate) fn set_up(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// A TCP connection whose reads and writes fail when they wait too long.
@@ -132,17 +161,11 @@ pub(crate) struct Wait {
 }
 
 impl PatientStream {
-    /// Sets up a connection: frames leave at once, and a vanished peer is noticed.
-    pub(crate) fn of(patience: Patience) -> impl FnOnce(TcpStream) -> io::Result<PatientStream> {
-        move |stream| {
-            stream.set_nodelay(true)?;
-            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-            Ok(PatientStream { stream, read: Wait::new(patience.read), write: Wait::new(patience.write) })
-        }
+    pub(crate) fn of(stream: TcpStream, patience: Patience) -> PatientStream {
+        PatientStream { stream, read: Wait::new(patience.read), write: Wait::new(patience.write) }
     }
 
-    /// The connection by itself, as it is set up, without limits.
+    /// The connection by itself, without limits.
     pub(crate) fn into_inner(self) -> TcpStream {
         self.stream
     }

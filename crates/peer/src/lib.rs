@@ -18,11 +18,13 @@
 
 mod answer;
 mod body;
+mod chunks;
 pub mod client;
 mod codec;
 mod connection;
 mod date;
 mod frames;
+mod head_first;
 mod headers;
 mod host;
 mod inbound;
@@ -39,6 +41,7 @@ mod request;
 mod settings;
 mod snapshot_receiver;
 mod snapshot_sender;
+mod stream_body;
 mod stream_reader;
 mod stream_writer;
 mod tasks;

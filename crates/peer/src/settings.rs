@@ -53,7 +53,7 @@ pub struct Settings {
     pub peer_urls: Vec<String>,
     /// How long a connection may take to come about; etcd: 1 s and the election timeout.
     pub dial_timeout: Duration,
-    /// How long one read of a stream may take; link heartbeats come far more often.
+    /// How long nothing may come on a stream, and how long the answer to its request may take; link heartbeats come far more often.
     pub read_timeout: Duration,
     /// How long one write to a peer may take.
     pub write_timeout: Duration,

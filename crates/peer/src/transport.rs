@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::connection::{Patience, PatientStream};
+use crate::connection::{self, Patience, PatientStream};
 use crate::host::{Host, SnapshotSink, SnapshotSource};
 use crate::inbound::{self, Reply};
 use crate::outbox::Outbox;
@@ -105,7 +105,8 @@ async fn accept<H: Host>(port: Rc<Port<H>>, listener: TcpListener) {
 
 async fn serve<H: Host>(port: &Rc<Port<H>>, stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
     let patience = Patience { read: None, write: Some(port.shared.settings.write_timeout) };
-    let stream = PatientStream::of(patience)(stream)?;
+    connection::set_up(&stream)?;
+    let stream = PatientStream::of(stream, patience);
     let opening = Cell::new(None);
     let service = service_fn(|request| async {
         match inbound::reply(port, request).await {

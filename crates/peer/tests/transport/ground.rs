@@ -123,6 +123,7 @@ pub(crate) struct Setup {
     pub(crate) queue_bytes_max: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe_interval: Duration,
+    pub(crate) read_timeout: Duration,
     pub(crate) source: Arc<dyn SnapshotSource>,
     pub(crate) sink: Arc<dyn SnapshotSink>,
     /// Port 0 is any.
@@ -137,6 +138,7 @@ impl Default for Setup {
             queue_bytes_max: 64 << 20,
             clock: Arc::new(SystemClock::default()),
             probe_interval: Duration::from_secs(4),
+            read_timeout: Duration::from_secs(5),
             source: Arc::new(NoSnapshots),
             sink: Arc::new(NoSnapshots),
             address: "127.0.0.1:0".parse().unwrap(),
@@ -156,6 +158,7 @@ impl Member {
         let settings = Settings {
             queue_bytes_max: setup.queue_bytes_max,
             probe_interval: setup.probe_interval,
+            read_timeout: setup.read_timeout,
             ..Settings::new(setup.cluster, id, setup.version, vec![url(address)])
         };
         let transport = Transport::new(settings, setup.clock);
