@@ -1,9 +1,10 @@
 //! Files and directories, with the durability rules written down.
 //!
 //! The rules, which the simulated disk enforces and the real one may use to the full:
-//! - A write is durable once `sync_data` (or `sync_all`) of its file has returned `Ok`. Until then a crash may keep
-//!   all of it, none, or any part in units of 512 bytes, each unit independently of the others.
+//! - A write is durable once `sync_data` of its file has returned `Ok`, or `write_durably` if that wrote it. Until then
+//!   a crash may keep all of it, none, or any part in units of 512 bytes, each unit independently of the others.
 //! - A file's length set by growing writes or `set_len` is durable with the same sync.
+//! - `write_durably` makes nothing durable but its own bytes and what it takes to find them.
 //! - A created, renamed or removed name is durable once `sync_dir` of its directory has returned `Ok`.
 //! - New space reads as zero.
 //! - After a failed sync nothing is known about what is on disk, and it must not be tried again: the caller stops.
@@ -19,6 +20,8 @@ pub enum OpenMode {
     Read,
     /// Must exist; reading and writing.
     Write,
+    /// As [`OpenMode::Write`], for a file that is mostly written by [`DiskFile::write_durably`]: it then costs less.
+    WriteDurably,
     /// Must not exist; made with mode 0600, reading and writing.
     CreateNew,
 }
@@ -118,7 +121,28 @@ pub trait DiskFile: Send + Sync {
     /// What the system says; not to be retried.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Writes all of `data` at `offset`, growing the file if need be, and makes it durable. Writes that came before stay
+    /// as durable as they were. It costs least in a file opened by [`OpenMode::WriteDurably`], with offset and length
+    /// multiples of 4096 and space that holds data already.
+    ///
+    /// # Errors
+    /// `StorageFull` or `QuotaExceeded` if there is no room: part of the data may have been written, none of it counts as
+    /// durable, and the write may be tried again. After whatever else the system says nothing is known, as after a failed
+    /// sync: it must not be tried again. No room that is only met while syncing is among those, and has another kind.
+    fn write_durably(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(data, offset)?;
+        self.sync_data().map_err(final_failure)
+    }
+
     /// A hint that what is durable in the file need not be kept in memory. Nothing depends on it but speed: a file that
     /// was read or written in large pieces is cached in large pieces, and a small write then dirties a whole one.
     fn forget_cached(&self) {}
+}
+
+/// A failed sync, so that nobody takes it for a write that may be tried again.
+pub(crate) fn final_failure(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => io::Error::other(error),
+        _ => error,
+    }
 }

@@ -5,6 +5,7 @@
 //! `clippy.toml` holds the ban.
 
 mod clock;
+mod direct;
 mod disk;
 mod panics;
 mod random;

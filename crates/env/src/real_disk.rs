@@ -11,7 +11,8 @@ use std::sync::Arc;
 use rustix::fs::{Access, Advice, FallocateFlags, FlockOperation, access, fadvise, fallocate, flock, fstatvfs};
 use rustix::io::Errno;
 
-use crate::disk::{Disk, DiskFile, Entry, OpenMode};
+use crate::direct::DirectFile;
+use crate::disk::{Disk, DiskFile, Entry, OpenMode, final_failure};
 
 /// The machine's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +26,8 @@ impl Disk for RealDisk {
             .create_new(mode == OpenMode::CreateNew)
             .mode(0o600)
             .open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        let direct = if mode == OpenMode::WriteDurably { DirectFile::open(path) } else { None };
+        Ok(Arc::new(RealFile { file, direct }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -60,33 +62,36 @@ impl Disk for RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    direct: Option<DirectFile>,
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, offset)
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
         // A file system hands out what it has before it finds that it is not enough, and meanwhile others get none.
-        let free = fstatvfs(&self.0)?;
+        let free = fstatvfs(&self.file)?;
         let missing = len.saturating_sub(self.len()?);
         if free.f_blocks > 0 && free.f_bavail.saturating_mul(free.f_frsize) < missing {
             return Err(Errno::NOSPC.into());
         }
-        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
             // Not every file system can reserve (tmpfs of old kernels, NFS); growing is then the best there is.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < len => self.set_len(len),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
@@ -95,12 +100,24 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    fn write_durably(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let (written, is_durable) = match &self.direct {
+            Some(direct) => direct.write(data, offset)?,
+            None => (0, false),
+        };
+        if is_durable {
+            return Ok(());
+        }
+        self.write_at(&data[written..], offset + written as u64)?;
+        self.sync_data().map_err(final_failure)
     }
 
     fn forget_cached(&self) {
         // Only a hint: a file system that does not take it is no worse off.
-        let _ = fadvise(&self.0, 0, None, Advice::DontNeed);
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
     }
 }
 
@@ -155,7 +172,96 @@ impl DirectoryLock {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
     use super::*;
+    use crate::random::{Rng, SystemRng};
+
+    /// On the ordinary file system and on the one in memory.
+    fn directories() -> Vec<tempfile::TempDir> {
+        let memory = Path::new("/dev/shm");
+        let here = tempfile::tempdir().expect("a temporary directory");
+        let there = memory.is_dir().then(|| tempfile::tempdir_in(memory).expect("a temporary directory"));
+        [here].into_iter().chain(there).collect()
+    }
+
+    /// Through the page cache and past it, of every size, in every order.
+    #[test]
+    fn what_was_written_durably_is_read_back_whoever_wrote_around_it() {
+        for dir in directories() {
+            let path = dir.path().join("file");
+            let mut model = vec![0; 6 << 20];
+            let made = RealDisk.open(&path, OpenMode::CreateNew).expect("it can be made");
+            made.write_at(&model, 0).expect("there is room");
+            made.sync_data().expect("the disk works");
+            let file = RealDisk.open(&path, OpenMode::WriteDurably).expect("it is there");
+            let mut rng = SystemRng::with_seed(1);
+            let mut below = |bound: usize| rng.below(bound as u64) as usize;
+            for round in 0..300 {
+                // Up to one page, many, and more than one piece; whole pages more often than not.
+                let unit = [1, 512, 4096, 4096, 4096][below(5)];
+                let len_max = [2, 40, 700][below(3)] * 4096;
+                let len = below(len_max).next_multiple_of(unit);
+                let offset = below(model.len() - len) / unit * unit;
+                let data = vec![round as u8; len];
+                model[offset..offset + len].copy_from_slice(&data);
+                match below(4) {
+                    0 => file.write_at(&data, offset as u64).expect("there is room"),
+                    _ => file.write_durably(&data, offset as u64).expect("there is room"),
+                }
+                // Reads cache pages, with what follows them; the next direct write has to get rid of them.
+                let from = offset.saturating_sub(below(9000));
+                let mut found = vec![0; (len + below(20_000)).min(model.len() - from)];
+                made.read_at(&mut found, from as u64).expect("the file is long enough");
+                assert!(found == model[from..from + found.len()], "round {round}: {len} bytes at {offset}");
+            }
+            drop((file, made));
+            assert!(fs::read(&path).expect("it is there") == model);
+        }
+    }
+
+    #[test]
+    fn a_durable_write_grows_a_file_in_every_mode() {
+        for dir in directories() {
+            let path = dir.path().join("file");
+            let mut len = 0;
+            for mode in [OpenMode::CreateNew, OpenMode::Write, OpenMode::WriteDurably] {
+                let file = RealDisk.open(&path, mode).expect("it can be opened");
+                for (data, offset) in [(vec![1; 4096], len), (vec![2; 100], len + 8192), (Vec::new(), len)] {
+                    file.write_durably(&data, offset).expect("there is room");
+                }
+                let mut found = vec![0; 8292];
+                file.read_at(&mut found, len).expect("the file is long enough");
+                assert!(found == [vec![1; 4096], vec![0; 4096], vec![2; 100]].concat());
+                len = file.len().expect("it has one").next_multiple_of(4096);
+            }
+        }
+    }
+
+    #[test]
+    fn what_direct_writes_leave_over_is_written_the_plain_way() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("file");
+        let write_only = |path: &Path| File::options().write(true).open(path).expect("every system has this");
+        let written_beside = |direct| {
+            let file = RealFile { file: File::create(&path).expect("it can be made"), direct: Some(direct) };
+            file.write_durably(&[7; 8192], 0).expect("there is room");
+            fs::read(&path).expect("it is there")
+        };
+        let refusing = DirectFile::over(write_only(Path::new("/proc/self/oom_score_adj")));
+        assert_eq!(written_beside(refusing), [7; 8192]);
+        let short = File::from(memfd_create("short", MemfdFlags::ALLOW_SEALING).expect("there is memory"));
+        short.set_len(4096).expect("there is memory");
+        fcntl_add_seals(&short, SealFlags::GROW).expect("it can be sealed");
+        assert_eq!(
+            written_beside(DirectFile::over(short)),
+            [[0; 4096], [7; 4096]].concat(),
+            "half is written elsewhere"
+        );
+
+        let file = RealFile { file: write_only(Path::new("/dev/full")), direct: None };
+        assert_eq!(file.write_durably(&[1; 4096], 0).expect_err("no room").kind(), io::ErrorKind::StorageFull);
+    }
 
     #[test]
     fn a_directory_is_held_even_without_its_lock_file() {

@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, DiskFile, Entry, OpenMode};
+use crate::disk::{Disk, DiskFile, Entry, OpenMode, final_failure};
 use content::{BLOCK, blocks_of};
 use state::{Data, FileId, Node, Operation, State};
 
@@ -59,7 +59,7 @@ pub enum Survival {
     Random(u64),
 }
 
-/// The operations a [`Fault`] can meet.
+/// The operations a [`Fault`] can meet. [`DiskFile::write_durably`] is a `Write` and then a `SyncData`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskOperation {
     Open,
@@ -324,7 +324,7 @@ impl Disk for SimDisk {
         if mode != OpenMode::CreateNew {
             inner.check(DiskOperation::Open, &path)?;
             let file = inner.file(&path)?;
-            return Ok(self.handle(&inner, file, path, mode == OpenMode::Write));
+            return Ok(self.handle(&inner, file, path, mode != OpenMode::Read));
         }
         inner.check(DiskOperation::Create, &path)?;
         if inner.state.names.contains_key(&path) {
@@ -427,6 +427,23 @@ impl SimFile {
             inner.perform(Operation::Write { file: self.file, offset, data: Data::new(data) });
         }
     }
+
+    /// What [`DiskFile::write_at`] does.
+    fn try_write(&self, inner: &mut Inner, data: &[u8], offset: u64) -> io::Result<()> {
+        if let Err(error) = inner.check(DiskOperation::Write, &self.path) {
+            self.write(inner, &data[..data.len() / 2], offset);
+            return Err(error);
+        }
+        let fitting = inner.fitting(self.file, offset, data.len() as u64) as usize;
+        self.write(inner, &data[..fitting], offset);
+        if fitting < data.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Finds out whether a sync goes well; if not, what was to be synced is in doubt.
+    fn check_sync(&self, inner: &mut Inner) -> io::Result<()> {
+        let checked = inner.check(DiskOperation::SyncData, &self.path);
+        checked.inspect_err(|_| inner.perform(Operation::FailSync { file: self.file }))
+    }
 }
 
 impl DiskFile for SimFile {
@@ -443,14 +460,7 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.require_writable()?;
-        let mut inner = self.disk.0.lock();
-        if let Err(error) = inner.check(DiskOperation::Write, &self.path) {
-            self.write(&mut inner, &data[..data.len() / 2], offset);
-            return Err(error);
-        }
-        let fitting = inner.fitting(self.file, offset, data.len() as u64) as usize;
-        self.write(&mut inner, &data[..fitting], offset);
-        if fitting < data.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        self.try_write(&mut self.disk.0.lock(), data, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -478,11 +488,20 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.disk.0.lock();
-        if let Err(error) = inner.check(DiskOperation::SyncData, &self.path) {
-            inner.perform(Operation::FailSync { file: self.file });
-            return Err(error);
-        }
+        self.check_sync(&mut inner)?;
         inner.perform(Operation::SyncData { file: self.file });
+        Ok(())
+    }
+
+    /// Two operations, so that a recording can be cut between them.
+    fn write_durably(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.require_writable()?;
+        let mut inner = self.disk.0.lock();
+        self.try_write(&mut inner, data, offset)?;
+        self.check_sync(&mut inner).map_err(final_failure)?;
+        if !data.is_empty() {
+            inner.perform(Operation::SyncWrite { file: self.file });
+        }
         Ok(())
     }
 }

@@ -29,6 +29,10 @@ pub(super) enum Operation {
     SyncData {
         file: FileId,
     },
+    /// The newest write alone becomes durable.
+    SyncWrite {
+        file: FileId,
+    },
     /// A sync that reported an error: what was unsynced stays in doubt for ever, also after a later good sync.
     FailSync {
         file: FileId,
@@ -93,7 +97,7 @@ enum Fate {
     Unsynced,
     /// Its sync failed: never durable, never surely lost.
     Doubtful,
-    /// Durable, but kept in the list because it came after a doubtful change.
+    /// Durable, but kept in the list because it came after a change that is not.
     Synced,
 }
 
@@ -178,6 +182,7 @@ impl State {
                 }
             }
             Operation::SyncData { file } => self.inode(*file).sync(),
+            Operation::SyncWrite { file } => self.inode(*file).sync_newest(),
             Operation::FailSync { file } => doubt(self.inode(*file).pending.iter_mut().map(|(_, fate)| fate)),
             Operation::Create { path, file } => {
                 self.inodes.insert(*file, Inode::default());
@@ -304,6 +309,15 @@ impl Inode {
             }
         }
         self.pending.clear();
+    }
+
+    /// As a sync of its own would, were the changes before it not there.
+    fn sync_newest(&mut self) {
+        let (_, fate) = self.pending.last_mut().expect("a write has just been done");
+        *fate = Fate::Synced;
+        if self.pending.len() == 1 {
+            self.sync();
+        }
     }
 
     fn after_crash(&self, coin: &mut Coin) -> Inode {

@@ -176,6 +176,67 @@ fn a_failed_sync_is_not_healed_by_a_later_one() {
 }
 
 #[test]
+fn a_durable_write_can_be_torn_until_it_has_returned() {
+    let disk = SimDisk::recording();
+    let file = disk.open(path("file"), OpenMode::CreateNew).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    let before = disk.operation_count();
+    file.write_durably(&[b'a'; 4096], 0).unwrap();
+    let after = disk.operation_count();
+    assert_eq!(disk.crash_at(after, Survival::None).contents(path("file")).unwrap(), [b'a'; 4096]);
+    assert!(disk.crash_at(before, Survival::All).contents(path("file")).unwrap().is_empty());
+    let within = |survival| disk.crash_at(before + 1, survival).contents(path("file")).unwrap();
+    assert!(within(Survival::None).is_empty());
+    let torn = |found: &[u8]| found.contains(&b'a') && found.contains(&0);
+    assert!((0..20).any(|seed| torn(&within(Survival::Random(seed)))));
+    file.write_durably(&[], 0).unwrap();
+    assert_eq!(disk.operation_count(), after);
+    let reading = disk.open(path("file"), OpenMode::Read).unwrap();
+    assert_eq!(reading.write_durably(b"x", 0).unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_durable_write_saves_nothing_that_was_written_before() {
+    let disk = disk_with_file();
+    let file = disk.open(path(FILE), OpenMode::WriteDurably).unwrap();
+    file.write_at(&[b'b'; 1024], 0).unwrap();
+    file.write_durably(&[b'c'; 512], 512).unwrap();
+    let found = disk.crash(Survival::None).contents(path(FILE)).unwrap();
+    assert_eq!((found[..512].to_vec(), found[512..1024].to_vec()), (vec![b'a'; 512], vec![b'c'; 512]));
+    for seed in 0..20 {
+        let found = disk.crash(Survival::Random(seed)).contents(path(FILE)).unwrap();
+        assert_eq!(found[512..1024], [b'c'; 512], "what came before does not come over it again");
+    }
+    file.sync_data().unwrap();
+    assert_eq!(disk.crash(Survival::None).contents(path(FILE)).unwrap()[..512], [b'b'; 512]);
+}
+
+#[test]
+fn a_durable_write_whose_sync_failed_is_in_doubt_for_ever() {
+    let disk = disk_with_file();
+    let file = disk.open(path(FILE), OpenMode::WriteDurably).unwrap();
+    // Even if it failed because the disk was full: that write must not be tried again.
+    disk.inject(fault(DiskOperation::SyncData, ErrorKind::StorageFull));
+    assert_eq!(file.write_durably(b"lost", 0).unwrap_err().kind(), ErrorKind::Other);
+    file.write_durably(b"kept", 600).unwrap();
+    file.sync_data().unwrap();
+    let found = disk.crash(Survival::None).contents(path(FILE)).unwrap();
+    assert_eq!((&found[..4], &found[600..604]), (&b"aaaa"[..], &b"kept"[..]));
+}
+
+#[test]
+fn a_durable_write_that_finds_no_room_can_be_tried_again() {
+    let disk = disk_with_file();
+    let file = disk.open(path(FILE), OpenMode::WriteDurably).unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + 4096));
+    assert_eq!(file.write_durably(&[b'b'; 12_288], 0).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(disk.crash(Survival::None).contents(path(FILE)).unwrap(), [b'a'; 4096], "no part is durable");
+    disk.set_capacity(None);
+    file.write_durably(&[b'b'; 12_288], 0).unwrap();
+    assert_eq!(disk.crash(Survival::None).contents(path(FILE)).unwrap(), [b'b'; 12_288]);
+}
+
+#[test]
 fn faults_strike_where_they_are_told() {
     let disk = disk_with_file();
     let file = disk.open(path(FILE), OpenMode::Write).unwrap();
