@@ -97,7 +97,7 @@ pub(crate) fn recover(
 
 fn open_segment(directory: &Directory, sequence: u64) -> Result<(Segment, SegmentHeader, u32), WalError> {
     let path = directory.segment_path(sequence);
-    let open = directory.disk.open(&path, env::OpenMode::Write);
+    let open = directory.disk.open(&path, env::OpenMode::WriteDurably);
     let file = open.map_err(|error| WalError::io("open", &path, error))?;
     let size = file.len().map_err(|error| WalError::io("measure", &path, error))?;
     if size < FIRST_FRAME {

@@ -167,8 +167,8 @@ impl Directory {
 
     /// Makes a spare the segment `header` describes. Returns it and the checksum its chain starts from.
     pub(crate) fn begin(&self, spare: &Spare, header: &SegmentHeader) -> Result<(Segment, u32), WalError> {
-        let file =
-            self.disk.open(&spare.path, OpenMode::Write).map_err(|error| WalError::io("open", &spare.path, error))?;
+        let file = self.disk.open(&spare.path, OpenMode::WriteDurably);
+        let file = file.map_err(|error| WalError::io("open", &spare.path, error))?;
         let (bytes, crc) = header.encode();
         let mut page = [0; PAGE as usize];
         page[..bytes.len()].copy_from_slice(&bytes);

@@ -188,7 +188,7 @@ impl Wal {
         Ok(())
     }
 
-    /// Makes all that was appended durable: one write and one sync, unless a segment ends meanwhile.
+    /// Makes all that was appended durable: one durable write, unless a segment ends meanwhile.
     ///
     /// # Errors
     /// [`WalError::NoSpace`]: what is not durable yet stays appended; free space and call again.
@@ -405,11 +405,11 @@ impl Wal {
         (self.tail.offset % PAGE) as usize
     }
 
-    /// Writes frames of the batch that fit into the segment, and syncs.
+    /// Writes frames of the batch that fit into the segment, durably.
     ///
-    /// Whole pages are written, so that the kernel need not read a page of a recycled file first. That repeats the
-    /// sectors of earlier frames in the first page with the bytes they have: whichever of old and new a crash leaves
-    /// of a sector is the same, so what was durable stays so.
+    /// Whole pages are written: only those can go past the kernel's cache, and in the cache it need not read a page of a
+    /// recycled file first. That repeats the sectors of earlier frames in the first page with the bytes they have:
+    /// whichever of old and new a crash leaves of a sector is the same, so what was durable stays so.
     fn write_frames(&mut self, frames: std::ops::Range<usize>) -> Result<(), WalError> {
         let carried_len = self.carried_len();
         let segment = self.segments.back().expect("there is always a segment");
@@ -417,8 +417,8 @@ impl Wal {
         let crc = self.batch.seal(frames.clone(), place);
         let bytes = self.batch.pages(frames.clone(), carried_len, PAGE as usize);
         let offset = place.offset - carried_len as u64;
-        segment.file.write_at(bytes, offset).map_err(|error| WalError::space_or_io("write", &segment.path, error))?;
-        segment.file.sync_data().map_err(|error| WalError::io("sync", &segment.path, error))?;
+        let written = segment.file.write_durably(bytes, offset);
+        written.map_err(|error| WalError::space_or_io("write", &segment.path, error))?;
 
         let mut at = place.offset;
         for frame in &self.batch.frames()[frames] {

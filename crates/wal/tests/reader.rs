@@ -3,13 +3,14 @@
 
 mod support;
 
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
-use env::{Disk, OpenMode};
+use env::{Disk, OpenMode, RealDisk};
 use support::*;
 use types::{Index, Term};
-use wal::{Wal, WalError};
+use wal::{Wal, WalError, WalOptions};
 
 /// A log of 40 entries, all committed.
 fn filled(wal: &mut Wal) {
@@ -100,4 +101,35 @@ fn a_reader_on_another_thread_meets_releases_at_any_moment() {
     }
     drop(send);
     assert!(reading.join().unwrap() > 0);
+}
+
+/// The log is written past the page cache and read through it: pages that are cached while they are written must not be
+/// what later readers find.
+#[test]
+fn readers_find_every_entry_while_a_real_disk_is_written() {
+    const ENTRIES: u64 = 500;
+    for parent in [std::env::temp_dir().as_path(), Path::new("/dev/shm")] {
+        let place = parent.join(format!("quorate-wal-reader-test-{}", std::process::id()));
+        RealDisk.create_dir_all(&place).unwrap();
+        let options = WalOptions { segment_size_bytes: 128 << 10 };
+        let mut wal = Wal::create(Arc::new(RealDisk), &place.join("wal"), META, options).unwrap();
+        let (send, receive) = mpsc::sync_channel::<(u64, wal::Reader)>(4);
+        let reading = thread::spawn(move || {
+            for (from, reader) in receive {
+                let read = reader.read().unwrap();
+                assert!(!read.is_empty() && read == entries(from, read.len() as u64, 1, 300));
+            }
+        });
+        for index in 1..=ENTRIES {
+            write(&mut wal, &entries(index, 1, 1, 300), None);
+            for from in [index, index.saturating_sub(20).max(1)] {
+                send.send((from, wal.reader(Index(from), Index(index + 1), usize::MAX).unwrap())).unwrap();
+            }
+        }
+        drop(send);
+        reading.join().unwrap();
+        assert!(wal.segment_count() > 2);
+        #[allow(clippy::disallowed_methods, reason = "tidying up after the test")]
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }

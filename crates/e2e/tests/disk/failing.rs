@@ -53,11 +53,13 @@ async fn write_until_gone(client: &Client) -> Result<u64> {
     }
 }
 
-async fn the_member_stops(call: &str, part: &str, named: &str) -> Result<()> {
+/// `refused` is a call that the file system does not know, or nothing.
+async fn the_member_stops(call: &str, part: &str, refused: &str, named: &str) -> Result<()> {
     let ground = Ground::new()?;
     let shim = Shim::build(&ground)?;
+    let refused = format!("FAULT_REFUSED={refused}");
     let front = shim.front();
-    let front: Vec<&str> = front.iter().map(String::as_str).collect();
+    let front: Vec<&str> = front.iter().chain([&refused]).map(String::as_str).collect();
     let (mut process, client) = ground.serve(&front, &[]).await?;
     client.put(put("before", "1")).await?;
     shim.fail(call, part)?;
@@ -80,17 +82,18 @@ async fn the_member_stops(call: &str, part: &str, named: &str) -> Result<()> {
 }
 
 macro_rules! the_member_stops {
-    ($($name:ident: $call:literal on $part:literal names $named:literal;)*) => {
+    ($($name:ident: $call:literal on $part:literal $(without $refused:literal)? names $named:literal;)*) => {
         $(#[test]
         fn $name() {
-            run(Target::Quorate, |_| the_member_stops($call, $part, $named));
+            run(Target::Quorate, |_| the_member_stops($call, $part, concat!($($refused)?), $named));
         })*
     };
 }
 
 the_member_stops! {
-    when_the_log_cannot_be_synced: "fdatasync" on ".wal" names "wal/0000000000000001.wal";
-    when_the_log_cannot_be_written: "pwrite64" on ".wal" names "wal/0000000000000001.wal";
+    when_the_log_cannot_be_written: "pwritev2" on ".wal" names "wal/0000000000000001.wal";
+    when_the_log_cannot_be_synced: "fdatasync" on ".wal" without "pwritev2" names "wal/0000000000000001.wal";
+    when_the_log_cannot_be_written_by_way_of_the_cache: "pwrite64" on ".wal" without "pwritev2" names "wal/0000000000000001.wal";
     when_the_state_cannot_be_synced: "fdatasync" on "state.redb" names "state.redb";
     when_the_state_cannot_be_written: "pwrite64" on "state.redb" names "state.redb";
 }
