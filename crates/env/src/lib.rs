@@ -1,4 +1,4 @@
-//! The world outside, behind small traits: disk, clock and randomness; and panics of others' code.
+//! The world outside, behind small traits: disk, clock and randomness; and panics of others' code, and threads that may wait.
 //!
 //! Every other crate takes these as arguments, so that the same code runs against the real machine and against a
 //! simulated one that forgets, tears, fails and fills up. Nothing else may call the operating system for them;
@@ -8,6 +8,7 @@ mod clock;
 mod direct;
 mod disk;
 mod panics;
+mod priority;
 mod random;
 mod real_disk;
 mod sim_disk;
@@ -15,6 +16,7 @@ mod sim_disk;
 pub use clock::{Clock, Monotonic, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, OpenMode};
 pub use panics::{catch_panic, is_panic_caught};
+pub use priority::give_way;
 pub use random::{Rng, SystemRng};
 pub use real_disk::{DirectoryLock, RealDisk};
 pub use sim_disk::{DiskOperation, Fault, SECTOR, SimDisk, Survival};

@@ -135,6 +135,7 @@ async fn store<H: Host>(
     let writer = {
         let (sink, message) = (port.sink.clone(), message.clone());
         move || {
+            env::give_way();
             let written = write(&*sink, &message, pieces);
             drop(turn);
             written

@@ -72,6 +72,7 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
     let reader = {
         let message = message.clone();
         move || {
+            env::give_way();
             let mut progress = Progress::new(shared, message.to);
             let passed = |bytes| {
                 target.sent(bytes);

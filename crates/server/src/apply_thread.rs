@@ -1,5 +1,6 @@
 //! The apply thread: executes committed entries, publishes their events, answers those who wait for them.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,7 +215,13 @@ impl Applier {
 
     /// The received state takes the place of this member's. Its log begins anew already.
     fn restore(&mut self, snapshot: &SnapshotMeta) -> Result<(), MachineError> {
-        self.machine.adopt_received((snapshot.index, snapshot.term))?;
+        let (machine, applied) = (&mut self.machine, (snapshot.index, snapshot.term));
+        // Until then this member has nothing to answer, and others on the same machine may have.
+        let adopt = move || {
+            env::give_way();
+            machine.adopt_received(applied)
+        };
+        std::thread::scope(|scope| scope.spawn(adopt).join()).unwrap_or_else(|panic| resume_unwind(panic))?;
         self.reported = snapshot.index;
         let view = self.machine.shared().view();
         let (revision, compacted) = (view.revision(), view.compacted());
