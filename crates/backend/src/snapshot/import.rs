@@ -12,10 +12,14 @@ use super::format::{self, BLOCK_HEAD_LEN, CHECKSUM_LEN, HEADER_LEN, Header, Kind
 use super::{received_path, unfinished_path};
 use crate::backend::{Options, checked_view, remove_if_there, rename, sync_name};
 use crate::error::BackendError;
-use crate::file::{FILLED_BYTES_MAX, Failures, File, change_values, contained, put_digest, put_usage, read_tally};
+use crate::file::{Failures, File, change_values, contained, put_digest, put_usage, read_tally};
 use crate::seal::unseal;
 use crate::table::{FILE, KEY, Table};
 use crate::usage::Usage;
+
+/// So much is written and synced at a time. Whoever else syncs on the same disk waits for it: measured with three members on one,
+/// the leader's slowest puts take half as long as with 6 MiB, and all of a state a tenth longer.
+const COMMITTED_BYTES: u64 = 1 << 20;
 
 /// Why a state was not received.
 #[derive(Debug, thiserror::Error)]
@@ -312,7 +316,7 @@ impl Target {
             Kind::Values(table) => self.take_values(table, payload)?,
             Kind::End => return self.check_tallies(payload),
         }
-        if self.usage.bytes - self.committed_bytes >= FILLED_BYTES_MAX
+        if self.usage.bytes - self.committed_bytes >= COMMITTED_BYTES
             && let Some(transaction) = self.transaction.take()
         {
             transaction.commit().map_err(redb::Error::from)?;
