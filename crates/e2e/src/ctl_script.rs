@@ -39,6 +39,14 @@ use crate::{Member, Target};
 /// No command takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// What one command of `etcdctl` with this standard input prints, as a script would have it.
+///
+/// # Errors
+/// If it cannot be run, or goes on for too long.
+pub async fn run_ctl(member: &Member, command: &str, input: &str) -> Result<String> {
+    Session::new(member).await?.foreground(command, input).await
+}
+
 /// Runs the script at `path` against a fresh member and compares.
 ///
 /// # Errors

@@ -37,7 +37,7 @@ mod watch;
 
 pub use check::{fails, found_within, holds_within, revision, within};
 pub use cluster::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Seat, Wiring, early_snapshots, missed_bytes};
-pub use ctl_script::run_ctl_script;
+pub use ctl_script::{run_ctl, run_ctl_script};
 pub use difference::Difference;
 pub use fragile_disk::FragileDisk;
 pub use ground::{Ended, Ground, ended};

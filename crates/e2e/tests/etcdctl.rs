@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use e2e::{Target, run, run_ctl_script};
+use e2e::{Member, Target, run, run_ctl, run_ctl_script};
 
 /// A test of each script for each target.
 macro_rules! scripts {
@@ -40,6 +40,32 @@ fn scripts_dir() -> std::path::PathBuf {
 fn script(target: Target, name: &str) {
     let path = scripts_dir().join(name).with_extension("txt");
     run(target, |target| async move { run_ctl_script(target, &path).await });
+}
+
+/// A Go client measures the way to the server with pings while a long answer comes in: a ping for every few frames.
+fn long_answers(target: Target) {
+    run(target, |target| async move {
+        let member = Member::start(target).await?;
+        let value = "v".repeat(1_400_000);
+        for key in ["long/1", "long/2", "long/3"] {
+            anyhow::ensure!(run_ctl(&member, &format!("put {key}"), &value).await? == "OK\n");
+            let got = run_ctl(&member, &format!("get {key} --print-value-only"), "").await?;
+            anyhow::ensure!(got.trim_end() == value, "{}", &got[..got.len().min(200)]);
+        }
+        let got = run_ctl(&member, "get long/ --prefix --keys-only=false", "").await?;
+        anyhow::ensure!(got.len() > 3 * value.len(), "{}", &got[..got.len().min(200)]);
+        Ok(())
+    });
+}
+
+#[test]
+fn etcd_gives_long_answers() {
+    long_answers(Target::Etcd);
+}
+
+#[test]
+fn quorate_gives_long_answers() {
+    long_answers(Target::Quorate);
 }
 
 scripts!(keys, ranges, txn, watch, lease, lock, elect, compaction, endpoint, maintenance, json, errors);

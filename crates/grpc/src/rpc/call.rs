@@ -38,7 +38,7 @@ impl Call {
     pub(crate) fn open(incoming: Incoming, message_bytes_max: usize) -> Option<(http::Uri, Call)> {
         let (head, body) = incoming.request.into_parts();
         let account = incoming.charge.account().clone();
-        let responder = Responder::new(incoming.respond, incoming.answers, incoming.charge);
+        let responder = Responder::new(incoming.respond, incoming.charge);
         match Metadata::read(&head.method, &head.headers) {
             Err(refusal) => {
                 responder.refuse(&refusal);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::metadata::Refusal;
 use crate::status::Status;
-use crate::transport::{Answers, Charge};
+use crate::transport::Charge;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -50,13 +50,12 @@ pub(crate) trait MessageTail {
 /// A call that has not been answered.
 pub(crate) struct Responder {
     respond: SendResponse<Bytes>,
-    answers: Answers,
     charge: Charge,
 }
 
 impl Responder {
-    pub(crate) fn new(respond: SendResponse<Bytes>, answers: Answers, charge: Charge) -> Responder {
-        Responder { respond, answers, charge }
+    pub(crate) fn new(respond: SendResponse<Bytes>, charge: Charge) -> Responder {
+        Responder { respond, charge }
     }
 
     /// Ends the call with one message, given with its prefix, and success.
@@ -103,9 +102,8 @@ impl Responder {
         *response.status_mut() = http;
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         status.write(response.headers_mut());
-        if self.respond.send_response(response, true).is_ok() {
-            self.answers.count();
-        }
+        // Whoever is gone has no use for it.
+        let _ = self.respond.send_response(response, true);
     }
 
     /// Sends the headers; messages follow.
@@ -115,8 +113,7 @@ impl Responder {
         let mut response = Response::new(());
         *response.headers_mut() = headers;
         let stream = self.respond.send_response(response, false).map_err(|_| Gone)?;
-        self.answers.count();
-        Ok(Outgoing { stream, answers: self.answers, charge: self.charge })
+        Ok(Outgoing { stream, charge: self.charge })
     }
 
     /// Awaits `work`, unless the client cancels the call or its `deadline` comes first.
@@ -149,7 +146,6 @@ impl Responder {
 /// A call whose answer has begun.
 pub(crate) struct Outgoing {
     stream: SendStream<Bytes>,
-    answers: Answers,
     charge: Charge,
 }
 
@@ -172,9 +168,7 @@ impl Outgoing {
     }
 
     fn queue(&mut self, data: Bytes, delays_calls: bool) {
-        if self.stream.send_data(self.charge.account().leaving(data, delays_calls), false).is_ok() {
-            self.answers.count();
-        }
+        let _ = self.stream.send_data(self.charge.account().leaving(data, delays_calls), false);
     }
 
     /// Waits until the client takes at least one byte; returns how many, at most `wanted`.
@@ -224,8 +218,6 @@ impl Outgoing {
             }
             Err(status) => status.write(&mut trailers),
         }
-        if self.stream.send_trailers(trailers).is_ok() {
-            self.answers.count();
-        }
+        let _ = self.stream.send_trailers(trailers);
     }
 }

@@ -7,12 +7,10 @@
 //!
 //! What one connection does wrong ends that connection and nothing else.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -80,19 +78,7 @@ pub(crate) struct Settings {
 pub(crate) struct Incoming {
     pub(crate) request: Request<RecvStream>,
     pub(crate) respond: SendResponse<Bytes>,
-    pub(crate) answers: Answers,
     pub(crate) charge: Charge,
-}
-
-/// How often something besides control frames is sent to the client, which excuses its pings.
-#[derive(Clone, Default)]
-pub(crate) struct Answers(Rc<Cell<u64>>);
-
-impl Answers {
-    /// Headers or data are sent.
-    pub(crate) fn count(&self) {
-        self.0.set(self.0.get() + 1);
-    }
 }
 
 /// Why a connection ended out of order.
@@ -138,7 +124,6 @@ where
         keepalive: Keepalive::new(pings, settings.keepalive_interval, settings.keepalive_timeout),
         ping_policy: PingPolicy::new(settings.ping_min_time),
         account: Account::open(&settings.budget),
-        answers: Answers::default(),
         answers_seen: 0,
         held_back: VecDeque::new(),
         last_stream: 0,
@@ -172,7 +157,6 @@ struct Connection<S, F> {
     keepalive: Keepalive,
     ping_policy: PingPolicy,
     account: Account,
-    answers: Answers,
     answers_seen: u64,
     /// Calls of a client that does not take the answers to others.
     held_back: VecDeque<Incoming>,
@@ -239,7 +223,7 @@ where
                 Some(Ok((request, respond))) => {
                     self.last_stream = respond.stream_id().as_u32();
                     let charge = self.account.charge_call();
-                    let incoming = Incoming { request, respond, answers: self.answers.clone(), charge };
+                    let incoming = Incoming { request, respond, charge };
                     if self.held_back.is_empty() && self.has_room() {
                         (self.start)(incoming);
                     } else {
@@ -283,7 +267,7 @@ where
     }
 
     fn find_abuse(&mut self) -> Option<&'static str> {
-        let answers = self.answers.0.get();
+        let answers = self.socket.answers();
         if self.socket.resets() > answers + RESETS_MAX {
             return Some("too_many_resets");
         }

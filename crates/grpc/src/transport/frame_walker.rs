@@ -1,12 +1,15 @@
-//! Looks for settings, pings and cancellations in a stream of HTTP/2 bytes.
+//! Looks for settings, pings, cancellations and answers in a stream of HTTP/2 bytes.
 //!
 //! The HTTP/2 library answers pings by itself and tells nobody, hardly minds calls that are cancelled as soon as they are
 //! opened, and never misses settings, or the rest of a call's headers, that do not come. Clients that overdo any of it must
 //! be sent away, so somebody has to look: this reads the nine bytes in front of every frame and skips the rest. It judges
 //! nothing; bytes that are no HTTP/2 are the library's to refuse.
+//!
+//! What we send is gone over as well: one long answer leaves in many frames, as the client takes them, and only here is it seen when.
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -27,6 +30,7 @@ pub(crate) struct FrameWalker {
     header_blocks: u64,
     pings: u32,
     resets: u64,
+    answers: u64,
 }
 
 /// Where in the headers of a call we are: they may be cut into several frames, with no others in between.
@@ -39,10 +43,16 @@ enum Headers {
     Ending,
 }
 
-impl Default for FrameWalker {
-    fn default() -> Self {
+impl FrameWalker {
+    /// For what a client sends.
+    pub(crate) fn of_client() -> FrameWalker {
+        FrameWalker { skip: PREFACE_LEN, ..FrameWalker::of_server() }
+    }
+
+    /// For what a server sends.
+    pub(crate) fn of_server() -> FrameWalker {
         FrameWalker {
-            skip: PREFACE_LEN,
+            skip: 0,
             head: [0; HEAD_LEN],
             head_len: 0,
             settings_seen: false,
@@ -50,12 +60,11 @@ impl Default for FrameWalker {
             header_blocks: 0,
             pings: 0,
             resets: 0,
+            answers: 0,
         }
     }
-}
 
-impl FrameWalker {
-    /// Goes over the next bytes the peer sent.
+    /// Goes over the next bytes that were sent.
     pub(crate) fn walk(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -87,6 +96,7 @@ impl FrameWalker {
         match kind {
             PING if flags & ACK == 0 => self.pings = self.pings.saturating_add(1),
             RST_STREAM => self.resets += 1,
+            DATA | HEADERS => self.answers += 1,
             SETTINGS => self.settings_seen = true,
             _ => {}
         }
@@ -111,6 +121,11 @@ impl FrameWalker {
     /// The calls cancelled so far.
     pub(crate) fn resets(&self) -> u64 {
         self.resets
+    }
+
+    /// The frames so far that are more than control: headers and data.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers
     }
 }
 
@@ -137,7 +152,7 @@ mod tests {
             stream.extend(frame(PING, ACK, b"12345678"));
             stream.extend(frame(RST_STREAM, 0, b"1234"));
             stream.extend(frame(PING, 0, b"12345678"));
-            let (mut walker, mut rest) = (FrameWalker::default(), &stream[..]);
+            let (mut walker, mut rest) = (FrameWalker::of_client(), &stream[..]);
             for cut in cuts.into_iter().cycle() {
                 let (piece, later) = rest.split_at(cut.min(rest.len()));
                 walker.walk(piece);
@@ -148,6 +163,7 @@ mod tests {
             prop_assert_eq!(walker.take_pings(), 2);
             prop_assert_eq!(walker.take_pings(), 0);
             prop_assert_eq!(walker.resets(), 1);
+            prop_assert_eq!(walker.answers(), 1);
         }
     }
 }

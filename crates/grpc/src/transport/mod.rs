@@ -9,5 +9,5 @@ mod ping_policy;
 mod socket;
 
 pub(crate) use budget::{Budget, Charge};
-pub(crate) use connection::{Answers, ConnectionError, Incoming, Settings, serve};
+pub(crate) use connection::{ConnectionError, Incoming, Settings, serve};
 pub(crate) use opening::{Protocol, read_opening};

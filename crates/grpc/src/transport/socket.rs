@@ -33,7 +33,8 @@ struct Shared<S> {
     held: RefCell<BytesMut>,
     /// A writer was told to wait, and must hear of it when there is room again.
     writer_waits: Cell<bool>,
-    walker: RefCell<FrameWalker>,
+    came: RefCell<FrameWalker>,
+    sent: RefCell<FrameWalker>,
     reads: Cell<u64>,
 }
 
@@ -49,7 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             io: RefCell::new(io),
             held: RefCell::new(BytesMut::new()),
             writer_waits: Cell::new(false),
-            walker: RefCell::new(FrameWalker::default()),
+            came: RefCell::new(FrameWalker::of_client()),
+            sent: RefCell::new(FrameWalker::of_server()),
             reads: Cell::new(0),
         }))
     }
@@ -61,17 +63,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Takes the number of pings that came since the last call.
     pub(crate) fn take_pings(&self) -> u32 {
-        self.0.walker.borrow_mut().take_pings()
+        self.0.came.borrow_mut().take_pings()
     }
 
     /// As [`FrameWalker::owed`].
     pub(crate) fn owed(&self) -> Option<u64> {
-        self.0.walker.borrow().owed()
+        self.0.came.borrow().owed()
     }
 
     /// Counts the calls the client cancelled.
     pub(crate) fn resets(&self) -> u64 {
-        self.0.walker.borrow().resets()
+        self.0.came.borrow().resets()
+    }
+
+    /// Counts what was said to the client besides control frames, which excuses its pings.
+    pub(crate) fn answers(&self) -> u64 {
+        self.0.sent.borrow().answers()
     }
 
     /// Puts `bytes` behind what is held, past the HTTP/2 library: for the last words of a connection.
@@ -119,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
         ready!(Pin::new(&mut *shared.io.borrow_mut()).poll_read(context, into))?;
         let read = &into.filled()[filled..];
         shared.reads.set(shared.reads.get() + u64::from(!read.is_empty()));
-        shared.walker.borrow_mut().walk(read);
+        shared.came.borrow_mut().walk(read);
         Poll::Ready(Ok(()))
     }
 }
@@ -127,6 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_room(context))?;
+        self.0.sent.borrow_mut().walk(bytes);
         self.0.held.borrow_mut().extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -137,8 +145,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_room(context))?;
-        let mut held = self.0.held.borrow_mut();
-        slices.iter().for_each(|slice| held.extend_from_slice(slice));
+        let (mut held, mut sent) = (self.0.held.borrow_mut(), self.0.sent.borrow_mut());
+        for slice in slices {
+            sent.walk(slice);
+            held.extend_from_slice(slice);
+        }
         Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
     }
 
