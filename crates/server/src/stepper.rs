@@ -656,8 +656,8 @@ struct ReadRounds {
     hurry_at: Option<Monotonic>,
 }
 
-/// Several times what members near each other take to answer.
-const ROUND_PATIENCE: Duration = Duration::from_millis(2);
+/// More than busy members near each other take to answer, or asking twice would be most of the work; less than a tick.
+const ROUND_PATIENCE: Duration = Duration::from_millis(20);
 
 impl ReadRounds {
     fn begin(&mut self, context: u64, addresses: Vec<Address<Answer>>, now: Monotonic) {
