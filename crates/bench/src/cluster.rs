@@ -27,6 +27,9 @@ const WARM_PUTS: u64 = 300_000;
 /// Puts a second beside a member that catches up: what either product does without falling behind.
 const ABSENCE_RATE: f64 = 1000.0;
 
+const RETURNS: &str = "three members: a follower comes back to 1/5 of the keys x 256 B, 1,000 puts/s at the leader";
+const RETURNS_ON_ITS_DISK: &str = "the same, and the follower that comes back has a disk of its own";
+
 /// How long a cluster may go without one leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -124,14 +127,21 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// A follower comes back after a long absence, while the leader serves.
-    pub(crate) async fn absence(&mut self) -> anyhow::Result<()> {
+    /// A follower comes back after a long absence, while the leader serves; with its data in `other_disk` if there is one.
+    pub(crate) async fn absence(&mut self, other_disk: Option<&Path>) -> anyhow::Result<()> {
         let flags = ["--snapshot-count=10000", "--experimental-snapshot-catchup-entries=5000"];
         let mut cluster = self.trio(&flags).await?;
         let leader = cluster.leader(&[0, 1, 2]).await?;
         let away = (leader + 1) % MEMBERS;
         let leads = cluster.members[leader].address();
         cluster.members[away].kill()?;
+        let row = match other_disk {
+            None => RETURNS,
+            Some(disk) => {
+                cluster.members[away].move_data(disk.join(format!("{}-away", self.name)))?;
+                RETURNS_ON_ITS_DISK
+            }
+        };
         fill(leads, self.size.keys / 5, 256).await?;
         // So many entries that the others have dropped those it would need.
         let many = self.load_of(vec![leads], Workload::Put, MANY);
@@ -150,7 +160,6 @@ impl Turn<'_> {
         });
         let (meanwhile, back) = (meanwhile?, back?);
         eprintln!("{}: before {before}; meanwhile {meanwhile}; back after {back:?}", self.name);
-        let row = "three members: a follower comes back to 1/5 of the keys x 256 B, 1,000 puts/s at the leader";
         self.note(row, "p99 us before", before.latency_us(0.99));
         self.note(row, "p99 us meanwhile", meanwhile.latency_us(0.99));
         self.note(row, "p99 meanwhile / before", meanwhile.latency_us(0.99) / before.latency_us(0.99));

@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Where the servers keep their data.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
+    /// A directory on another disk: the part `absence` is done once more with the member that comes back there.
+    #[arg(long)]
+    other_disk: Option<PathBuf>,
     /// Where the table is written.
     #[arg(long, default_value_os_t = crate::default_report())]
     report: PathBuf,
@@ -59,7 +62,7 @@ pub(crate) async fn compare(options: Options) -> anyhow::Result<()> {
             let mut order = [("etcd", options.etcd.as_path()), ("quorate", options.quorate.as_path())];
             order.rotate_left(round % 2);
             for (name, program) in order {
-                let figures = run_part(part, program, &options.work, name, size).await;
+                let figures = run_part(part, (program, &options.work, options.other_disk.as_deref()), name, size).await;
                 let figures = figures.with_context(|| format!("{part} on {name}"))?;
                 if name == "etcd" { etcd.extend(figures) } else { quorate.extend(figures) }
             }
@@ -75,7 +78,14 @@ pub(crate) async fn compare(options: Options) -> anyhow::Result<()> {
     write(&options.report, &page.to_string())
 }
 
-async fn run_part(part: &str, program: &Path, root: &Path, name: &str, size: Size) -> anyhow::Result<Vec<Figure>> {
+/// `paths`: of the program, for its data, and on another disk.
+async fn run_part(
+    part: &str,
+    paths: (&Path, &Path, Option<&Path>),
+    name: &str,
+    size: Size,
+) -> anyhow::Result<Vec<Figure>> {
+    let (program, root, other_disk) = paths;
     let mut turn = Turn { program, root, name, size, figures: Vec::new() };
     match part {
         "small" => turn.small().await?,
@@ -84,7 +94,12 @@ async fn run_part(part: &str, program: &Path, root: &Path, name: &str, size: Siz
         "restart" => turn.restart().await?,
         "cluster" => turn.cluster().await?,
         "failover" => turn.failover().await?,
-        "absence" => turn.absence().await?,
+        "absence" => {
+            turn.absence(None).await?;
+            if other_disk.is_some() {
+                turn.absence(other_disk).await?;
+            }
+        }
         _ => anyhow::bail!(
             "no part is called {part:?}; there are small, streams, ranges, restart, cluster, failover, absence"
         ),

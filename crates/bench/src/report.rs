@@ -66,6 +66,10 @@ fn number(value: f64) -> String {
 }
 
 /// What the figures were taken on.
+/// The report itself may have changed: by the run before.
+const COMMIT: &str =
+    "printf '%s%s' $(git describe --always) $(git diff --quiet HEAD -- ':!bench/RESULTS.md' || echo -dirty)";
+
 pub(crate) struct Machine {
     lines: Vec<String>,
 }
@@ -78,7 +82,7 @@ impl Machine {
         };
         let cpu = shell("grep -m1 'model name' /proc/cpuinfo | cut -d: -f2")?;
         let lines = vec![
-            format!("- Date: {}; commit {}", shell("date -u +%F")?, shell("git describe --always --dirty")?),
+            format!("- Date: {}; commit {}", shell("date -u +%F")?, shell(COMMIT)?),
             format!(
                 "- Machine: {}x {}, {} memory, {}",
                 shell("nproc")?,

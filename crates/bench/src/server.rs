@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use api::etcdserverpb::RangeRequest;
 use testkit::grpc::Client;
 use tokio::time::{Instant, sleep};
@@ -18,6 +18,7 @@ use crate::workload::{RANGE, encode};
 pub(crate) struct Server {
     program: PathBuf,
     dir: PathBuf,
+    data: PathBuf,
     name: String,
     address: SocketAddr,
     peer_port: u16,
@@ -47,6 +48,7 @@ impl Server {
         fs::create_dir_all(&dir)?;
         Ok(Server {
             program: program.to_owned(),
+            data: dir.join("data"),
             dir,
             name: name.to_owned(),
             address: SocketAddr::from(([127, 0, 0, 1], free_port()?)),
@@ -85,7 +87,7 @@ impl Server {
         let child = Command::new(&self.program)
             .args(["--name", &self.name])
             .arg("--data-dir")
-            .arg(self.dir.join("data"))
+            .arg(&self.data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.founders])
@@ -132,6 +134,18 @@ impl Server {
         Ok(())
     }
 
+    /// Moves the data of a process that does not run to `to`, which may be on another disk.
+    pub(crate) fn move_data(&mut self, to: PathBuf) -> anyhow::Result<()> {
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        let copied = Command::new("cp").arg("-a").args([&self.data, &to]).status()?;
+        ensure!(copied.success(), "{} cannot be copied to {}", self.data.display(), to.display());
+        fs::remove_dir_all(&self.data)?;
+        self.data = to;
+        Ok(())
+    }
+
     /// SIGTERM, without waiting for the end.
     pub(crate) fn terminate(&self) -> anyhow::Result<()> {
         let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).context("a process id is positive")?;
@@ -160,6 +174,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Nothing is left to report to; a process that is gone already is as good.
         let _ = self.kill();
+        let _ = fs::remove_dir_all(&self.data);
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
