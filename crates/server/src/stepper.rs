@@ -111,6 +111,9 @@ struct Left {
     tells: Vec<Message>,
     /// A client of this member waits for what is applied: it comes before the other members.
     client_first: bool,
+    /// The members change. Whoever asked for it may start a new one as soon as that is answered, and it asks any of the others who
+    /// belongs to the cluster: they hear of it first, so that hardly any of them is behind.
+    changes_members: bool,
 }
 
 /// Hands messages to the transport; never waits.
@@ -240,7 +243,7 @@ impl Stepper {
     }
 
     fn finish(&self, mut left: Left) {
-        if !left.client_first {
+        if !left.client_first || left.changes_members {
             self.tell(&mut left);
         }
         if left.to_apply {
@@ -562,6 +565,7 @@ impl Turn {
                     if let Some(last) = entries.last() {
                         self.around.board.set_commit(last.index);
                     }
+                    self.left.changes_members |= entries.iter().any(|entry| entry.kind != EntryKind::Normal);
                     self.around.apply.push(ToApply::Entries(entries));
                     self.left.to_apply = true;
                 }
