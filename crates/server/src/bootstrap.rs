@@ -173,17 +173,17 @@ fn new_cluster(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Bo
 
 fn join(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, BootstrapError> {
     let urls = told.initial.urls_of_others(told.name);
-    // All are asked here too, and the first that answers counts.
+    // All are asked here too. The first that answers counts; but who was added a moment ago may be missing in its list, and then
+    // it is the first that knows it.
     let answers = urls.iter().filter_map(|url| Some((*url, outside.members(url, MEMBER_TIMEOUT).ok()?)));
     let answers: Vec<_> = answers.filter(|(_, said)| !said.members.is_empty()).collect();
-    let (_, first) = answers.first().ok_or(BootstrapError::NobodyAnswers)?;
-    let RemoteCluster { cluster, mut members } = first.clone();
+    let mut places = answers.iter().map(|(_, said)| find_place(told, said, outside));
+    let first = places.next().ok_or(BootstrapError::NobodyAnswers)?;
+    let (member, RemoteCluster { cluster, mut members }) =
+        first.or_else(|why| places.find_map(Result::ok).ok_or(why))?;
     for (url, other) in answers.iter().filter(|(_, other)| other.cluster != cluster) {
         warn_of_another_cluster(url, other.cluster, cluster);
     }
-    members.sort_by_key(|member| member.id);
-    let member = find_own_id(told.initial, told.name, &members, &mut |host, port| outside.resolve(host, port))
-        .map_err(|why| BootstrapError::OtherMembers { cluster: show(cluster, &members), why })?;
     // etcd lets it in, and it panics at the first heartbeat: the others count on what it acknowledged before.
     let mut said = answers.iter().flat_map(|(_, said)| &said.members);
     if said.any(|other| other.id == member && has_run(other)) {
@@ -194,6 +194,19 @@ fn join(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootstr
         return Err(BootstrapError::Incompatible);
     }
     Ok(Bootstrap::Join { cluster, member, remotes: members })
+}
+
+/// Which of the members that `said` lists, sorted, this one is.
+fn find_place(
+    told: &Told<'_>,
+    said: &RemoteCluster,
+    outside: &mut dyn Outside,
+) -> Result<(MemberId, RemoteCluster), BootstrapError> {
+    let RemoteCluster { cluster, mut members } = said.clone();
+    members.sort_by_key(|member| member.id);
+    let id = find_own_id(told.initial, told.name, &members, &mut |host, port| outside.resolve(host, port))
+        .map_err(|why| BootstrapError::OtherMembers { cluster: show(cluster, &members), why })?;
+    Ok((id, RemoteCluster { cluster, members }))
 }
 
 /// etcd says nothing, and from then on the members refuse each other.

@@ -156,6 +156,17 @@ fn the_first_that_answers_with_members_is_believed() {
     assert!(matches!(begun, Ok(Bootstrap::Join { cluster: ClusterId(0xc), .. })), "{begun:?}");
 }
 
+/// etcd asks only the first, and does not start.
+#[test]
+fn who_was_just_added_joins_though_the_first_does_not_know_it_yet() {
+    let there = running(member(3, "http://127.0.0.1:22380", false));
+    let mut net = net(&there);
+    let behind = RemoteCluster { members: there.members[..1].to_vec(), ..there.clone() };
+    net.members.insert("http://127.0.0.1:22180".to_owned(), behind);
+    let begun = begin(&three(), InitialState::Existing, &mut net);
+    assert!(matches!(begun, Ok(Bootstrap::Join { member: MemberId(3), .. })), "{begun:?}");
+}
+
 /// As an etcd 3.5.30 says it.
 #[test]
 fn what_contradicts_itself_or_the_others_is_refused_in_etcds_words() {
