@@ -9,7 +9,7 @@ use types::MemberId;
 use crate::boot;
 use crate::dice::{MS, Micros, SECOND};
 use crate::rot::{self, Rot};
-use crate::world::{Event, Member, World};
+use crate::world::{Event, World};
 
 #[derive(Default)]
 pub(crate) struct Faults {
@@ -290,13 +290,12 @@ impl World {
     /// Whether nothing may be spoilt at this member that cannot be mended: another's is, or the voters would be too few
     /// without it, now or once a change that was left half way is made.
     fn must_be_spared(&self, victim: MemberId) -> bool {
-        let is_spoilt = |member: &Member| !member.is_gone && (member.is_doubtful || member.excuse == Some("rot"));
         let leader = self.leader().and_then(|leader| self.members[&leader].life.as_ref());
         let voters = leader.map_or(0, |life| life.machine.shared().membership().conf_state().voters.len());
         voters < 3
             || !self.operator.is_idle()
             || self.operator.has_left_steps
-            || self.members.iter().any(|(id, member)| *id != victim && is_spoilt(member))
+            || self.members.iter().any(|(id, member)| *id != victim && member.is_spoilt())
     }
 
     pub(crate) fn excuse(&mut self, id: MemberId, why: &'static str) {

@@ -100,6 +100,9 @@ impl World {
         let there: Vec<MemberId> =
             self.members.iter().filter(|(_, member)| !member.is_gone).map(|(id, _)| *id).collect();
         let some = self.dice.pick(&there).copied();
+        // Who may be lost goes before any other does: a minority must not become half of fewer.
+        let spoilt = there.iter().copied().find(|id| self.members[id].is_spoilt());
+        let some = spoilt.or(some);
         let may_shrink = self.plan.shrinks && self.dice.percent(50);
         match there.len() {
             2..=3 if may_shrink => self.operator.steps.extend(some.map(Step::Remove)),

@@ -484,4 +484,9 @@ impl Member {
             is_retired: false,
         }
     }
+
+    /// Whether its data may be of no use, though it is not gone.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        !self.is_gone && (self.is_doubtful || self.excuse == Some("rot"))
+    }
 }

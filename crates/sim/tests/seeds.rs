@@ -5,7 +5,7 @@
 
 use sim::{Plan, World};
 
-const ONCE_FAILED: [(u64, &str); 11] = [
+const ONCE_FAILED: [(u64, &str); 12] = [
     (10_614, "rot was met after a later fault of the same disk was mended"),
     (12_137, "what a failing disk had left of a snapshot kept the next one out"),
     (2_737_686_155_199, "who joined was cut short and started again as a founder"),
@@ -16,6 +16,7 @@ const ONCE_FAILED: [(u64, &str); 11] = [
     (760_958_151_200, "of two voters the leader left, with a log that was longer"),
     (760_958_151_121, "the log of one of two voters rotted"),
     (1_361_504_342_147, "a new leader renewed a lease whose end was in its log"),
+    (8_810_028, "one of three voters rotted, and before that showed another was removed"),
     (3_372_343_357_131, "the name of a segment was undone after its sync had failed"),
 ];
 
