@@ -595,7 +595,7 @@ fn who_cannot_follow_what_it_is_told_says_so() {
         context: Bytes::from_static(NEEDS_NO_ANSWER),
         ..Message::new(MessageKind::Append, MemberId(8), ME)
     };
-    follower.step(tell.clone()).unwrap();
+    follower.step(tell).unwrap();
     let mut seen = vec![];
     run(&mut follower, &mut seen);
     let sent = seen.iter().filter_map(|effect| if let Effect::Send(messages) = effect { Some(messages) } else { None });
