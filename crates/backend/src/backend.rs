@@ -300,6 +300,11 @@ impl Backend {
         self.0.current()
     }
 
+    /// How much of the disk the file takes. Asks the system.
+    pub fn taken_bytes(&self) -> u64 {
+        self.view().file().taken_bytes()
+    }
+
     /// How large the file is; costs nothing.
     pub fn size(&self) -> Size {
         let view = self.view();

@@ -267,6 +267,11 @@ impl File {
     pub(crate) fn len(&self) -> u64 {
         self.storage.known_len()
     }
+
+    /// See [`Storage::taken_bytes`].
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.storage.taken_bytes()
+    }
 }
 
 /// What [`File::write`] did.

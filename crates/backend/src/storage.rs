@@ -53,6 +53,11 @@ impl Storage {
         Ok(Storage(Arc::new(Shared { file, len, failure, retired, superseded, set_aside })))
     }
 
+    /// How much of the disk the file takes; its length if the system does not tell.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.0.file.taken_bytes().unwrap_or_else(|_| self.known_len())
+    }
+
     /// The file's length, without asking the system.
     pub(crate) fn known_len(&self) -> u64 {
         self.0.len.load(Ordering::Relaxed)

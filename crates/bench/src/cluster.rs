@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::etcdserverpb::StatusRequest;
+use rustix::process::Signal;
 use testkit::grpc::Client;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,8 +28,30 @@ const WARM_PUTS: u64 = 300_000;
 /// Puts a second beside a member that catches up: what either product does without falling behind.
 const ABSENCE_RATE: f64 = 1000.0;
 
-const RETURNS: &str = "three members: a follower comes back to 1/5 of the keys x 256 B, 1,000 puts/s at the leader";
-const RETURNS_ON_ITS_DISK: &str = "the same, and the follower that comes back has a disk of its own";
+/// Why a follower is away.
+#[derive(Clone, Copy)]
+pub(crate) enum Absence<'a> {
+    /// Its process stands still: what it costs when it goes on is the snapshot, and nothing else.
+    Frozen,
+    /// Its process is gone, and starts again on the same machine as the others.
+    Killed,
+    /// The same, with its data on another disk.
+    KilledOn(&'a Path),
+}
+
+impl Absence<'_> {
+    fn row(self) -> &'static str {
+        match self {
+            Absence::Frozen => {
+                "three members: a frozen follower goes on and gets a snapshot of 1/5 of the keys x 256 B, 1,000 puts/s at the leader"
+            }
+            Absence::Killed => {
+                "three members: a follower comes back to 1/5 of the keys x 256 B, 1,000 puts/s at the leader"
+            }
+            Absence::KilledOn(_) => "the same, and the follower that comes back has a disk of its own",
+        }
+    }
+}
 
 /// How long a cluster may go without one leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -127,21 +150,20 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// A follower comes back after a long absence, while the leader serves; with its data in `other_disk` if there is one.
-    pub(crate) async fn absence(&mut self, other_disk: Option<&Path>) -> anyhow::Result<()> {
+    /// A follower comes back after a long absence and gets a snapshot, while the leader serves.
+    pub(crate) async fn absence(&mut self, absence: Absence<'_>) -> anyhow::Result<()> {
         let flags = ["--snapshot-count=10000", "--experimental-snapshot-catchup-entries=5000"];
         let mut cluster = self.trio(&flags).await?;
         let leader = cluster.leader(&[0, 1, 2]).await?;
         let away = (leader + 1) % MEMBERS;
         let leads = cluster.members[leader].address();
-        cluster.members[away].kill()?;
-        let row = match other_disk {
-            None => RETURNS,
-            Some(disk) => {
-                cluster.members[away].move_data(disk.join(format!("{}-away", self.name)))?;
-                RETURNS_ON_ITS_DISK
-            }
-        };
+        match absence {
+            Absence::Frozen => cluster.members[away].signal(Signal::STOP)?,
+            Absence::Killed | Absence::KilledOn(_) => cluster.members[away].kill()?,
+        }
+        if let Absence::KilledOn(disk) = absence {
+            cluster.members[away].move_data(disk.join(format!("{}-away", self.name)))?;
+        }
         fill(leads, self.size.keys / 5, 256).await?;
         // So many entries that the others have dropped those it would need.
         let many = self.load_of(vec![leads], Workload::Put, MANY);
@@ -152,7 +174,10 @@ impl Turn<'_> {
         sleep(Duration::from_secs(2)).await;
         let steady = Load { pace: Pace::Open(ABSENCE_RATE), ..self.load_of(vec![leads], Workload::Put, (50, 1)) };
         let before = steady.run().await?;
-        cluster.members[away].spawn()?;
+        match absence {
+            Absence::Frozen => cluster.members[away].signal(Signal::CONT)?,
+            Absence::Killed | Absence::KilledOn(_) => cluster.members[away].spawn()?,
+        }
         let start = Instant::now();
         let (meanwhile, back) = tokio::join!(steady.run(), async {
             cluster.members[away].ready().await?;
@@ -160,6 +185,7 @@ impl Turn<'_> {
         });
         let (meanwhile, back) = (meanwhile?, back?);
         eprintln!("{}: before {before}; meanwhile {meanwhile}; back after {back:?}", self.name);
+        let row = absence.row();
         self.note(row, "p99 us before", before.latency_us(0.99));
         self.note(row, "p99 us meanwhile", meanwhile.latency_us(0.99));
         self.note(row, "p99 meanwhile / before", meanwhile.latency_us(0.99) / before.latency_us(0.99));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use crate::cluster::Absence;
 use crate::report::{Machine, Page, Report, Section};
 use crate::scenario::{Figure, Size, Turn};
 
@@ -95,9 +96,10 @@ async fn run_part(
         "cluster" => turn.cluster().await?,
         "failover" => turn.failover().await?,
         "absence" => {
-            turn.absence(None).await?;
-            if other_disk.is_some() {
-                turn.absence(other_disk).await?;
+            turn.absence(Absence::Frozen).await?;
+            turn.absence(Absence::Killed).await?;
+            if let Some(disk) = other_disk {
+                turn.absence(Absence::KilledOn(disk)).await?;
             }
         }
         _ => anyhow::bail!(

@@ -13,6 +13,7 @@ mod cluster;
 mod compare;
 mod failover;
 mod fill;
+mod gateway;
 mod load;
 mod measure;
 mod report;

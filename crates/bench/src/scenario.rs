@@ -8,6 +8,7 @@ use anyhow::ensure;
 use tokio::time::sleep;
 
 use crate::fill::fill;
+use crate::gateway::round_trips;
 use crate::load::{Load, Pace};
 use crate::measure::{Usage, peak_rss_mb, rss_mb};
 use crate::server::Server;
@@ -75,6 +76,13 @@ impl Turn<'_> {
         self.loaded("txn create-or-get, 100x10", &server, Workload::Txn, MANY).await?;
         self.loaded("Kubernetes-like mix, 100x10", &server, Workload::Kubernetes, MANY).await?;
         self.loaded("lease grant, 100x10", &server, Workload::LeaseGrant, MANY).await?;
+        for (row, connections) in
+            [("JSON gateway, put and get, 64 connections", 64), ("JSON gateway, put and get, one client", 1)]
+        {
+            let duration = Duration::from_secs_f64(self.size.seconds);
+            let (seen, used) = round_trips(server.address(), server.pid(), connections, duration).await?;
+            self.streamed(row, "us CPU/op", &seen, used);
+        }
         self.note("all of the above", "peak RSS MB", peak_rss_mb(server.pid())?);
         Ok(())
     }

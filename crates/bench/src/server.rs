@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use api::etcdserverpb::RangeRequest;
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::grpc::Client;
 use tokio::time::{Instant, sleep};
 
@@ -124,6 +125,12 @@ impl Server {
 
     fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Freezes the process (`STOP`), or lets it go on (`CONT`).
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self.child.as_ref().context("it does not run")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {

@@ -2,20 +2,29 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::{Ping, PingPong};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
-use crate::Status;
+use crate::address::{Address, Endpoint};
 use crate::frame::frame;
 #[cfg(feature = "raw")]
 use crate::raw::{RawRequest, RawResponse};
 use crate::stream::{Incoming, Outgoing, Stream};
+use crate::{Status, limit};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
 
 /// Request metadata: lower-case names and values that need not be text.
 pub type Metadata<'a> = &'a [(&'static str, &'a [u8])];
@@ -27,6 +36,17 @@ pub struct ConnectOptions {
     pub connection_window_bytes: u32,
     /// No message in an answer may be larger.
     pub message_bytes_max: usize,
+    /// Whether and how the server is asked for a sign of life; one that gives none loses the connection.
+    pub keep_alive: Option<KeepAlive>,
+    /// The version of etcd's API that the calls are made by, as servers are told (`client-api-version`).
+    pub api_version: Option<&'static str>,
+}
+
+/// A ping every `time`, to be answered within `timeout`.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    pub time: Duration,
+    pub timeout: Duration,
 }
 
 impl Default for ConnectOptions {
@@ -35,6 +55,8 @@ impl Default for ConnectOptions {
             stream_window_bytes: 4 << 20,
             connection_window_bytes: 64 << 20,
             message_bytes_max: u32::MAX as usize,
+            keep_alive: None,
+            api_version: None,
         }
     }
 }
@@ -45,6 +67,8 @@ pub struct Client {
     requests: SendRequest<Bytes>,
     authority: Authority,
     message_bytes_max: usize,
+    api_version: Option<&'static str>,
+    driver: AbortHandle,
 }
 
 impl Client {
@@ -60,7 +84,39 @@ impl Client {
     pub async fn connect_with(address: SocketAddr, options: ConnectOptions) -> Result<Client, Status> {
         let socket = TcpStream::connect(address).await.map_err(Status::transport)?;
         socket.set_nodelay(true).map_err(Status::transport)?;
-        let (requests, connection) = h2::client::Builder::new()
+        let authority = Authority::try_from(address.to_string()).expect("an address is an authority");
+        Ok(Client::over(socket, authority, options).await?.0)
+    }
+
+    /// Connects in clear text to a server named by its user, and waits until it has shown that it speaks HTTP/2.
+    ///
+    /// # Errors
+    /// A transport status if it cannot be reached, or something else answers there.
+    pub async fn connect_to(endpoint: &Endpoint, options: ConnectOptions) -> Result<Client, Status> {
+        let authority = Authority::try_from(endpoint.authority()).map_err(Status::transport)?;
+        let (client, mut pings) = match &endpoint.address {
+            Address::Tcp { host, port } => {
+                let socket = TcpStream::connect((host.as_str(), *port)).await.map_err(Status::transport)?;
+                socket.set_nodelay(true).map_err(Status::transport)?;
+                Client::over(socket, authority, options).await?
+            }
+            Address::Unix(path) => {
+                let socket = UnixStream::connect(path).await.map_err(Status::transport)?;
+                Client::over(socket, authority, options).await?
+            }
+        };
+        pings.ping(Ping::opaque()).await.map_err(Status::transport)?;
+        if let Some(keep_alive) = options.keep_alive {
+            tokio::spawn(ask_for_life(pings, keep_alive, client.driver.clone()));
+        }
+        Ok(client)
+    }
+
+    async fn over<S>(socket: S, authority: Authority, options: ConnectOptions) -> Result<(Client, PingPong), Status>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (requests, mut connection) = h2::client::Builder::new()
             .initial_window_size(options.stream_window_bytes)
             .initial_connection_window_size(options.connection_window_bytes)
             .max_frame_size(1 << 20)
@@ -69,10 +125,21 @@ impl Client {
             .handshake(socket)
             .await
             .map_err(Status::transport)?;
+        let pings = connection.ping_pong().expect("nobody has taken it before");
         // Its outcome reaches every call that was on the connection; nobody else needs it.
-        tokio::spawn(async move { connection.await.ok() });
-        let authority = Authority::try_from(address.to_string()).expect("an address is an authority");
-        Ok(Client { requests, authority, message_bytes_max: options.message_bytes_max })
+        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+        let ConnectOptions { message_bytes_max, api_version, .. } = options;
+        Ok((Client { requests, authority, message_bytes_max, api_version, driver }, pings))
+    }
+
+    /// Whether the connection is known to be gone.
+    pub fn is_closed(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Whether both are the same connection.
+    pub(crate) fn shares_connection_with(&self, other: &Client) -> bool {
+        self.driver.id() == other.driver.id()
     }
 
     /// Calls `path` (`/package.Service/Method`) and waits for its one answer.
@@ -147,9 +214,15 @@ impl Client {
         path: &'static str,
         metadata: Metadata<'_>,
     ) -> Result<(ResponseFuture, h2::SendStream<Bytes>), Status> {
-        let mut headers = HeaderMap::with_capacity(2 + metadata.len());
+        let mut headers = HeaderMap::with_capacity(4 + metadata.len());
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(left) = limit::left() {
+            headers.insert(GRPC_TIMEOUT, HeaderValue::try_from(left).map_err(Status::transport)?);
+        }
+        if let Some(version) = self.api_version {
+            headers.insert(CLIENT_API_VERSION, HeaderValue::from_static(version));
+        }
         for (name, value) in metadata {
             let value = HeaderValue::from_bytes(value).map_err(Status::transport)?;
             headers.append(HeaderName::from_static(name), value);
@@ -166,6 +239,15 @@ impl Client {
         poll_fn(|context| requests.poll_ready(context)).await.map_err(Status::transport)?;
         requests.send_request(request, end).map_err(Status::transport)
     }
+}
+
+/// Ends the connection once a ping is not answered in time.
+async fn ask_for_life(mut pings: PingPong, keep_alive: KeepAlive, driver: AbortHandle) {
+    while !driver.is_finished() {
+        sleep(keep_alive.time).await;
+        let Ok(Ok(_)) = timeout(keep_alive.timeout, pings.ping(Ping::opaque())).await else { break };
+    }
+    driver.abort();
 }
 
 pub(crate) fn uri(authority: &Authority, path: PathAndQuery) -> Uri {

@@ -50,6 +50,7 @@ unary! {
     resign: "/v3electionpb.Election/Resign", election::ResignRequest => election::ResignResponse;
     authenticate: "/etcdserverpb.Auth/Authenticate", pb::AuthenticateRequest => pb::AuthenticateResponse;
     health_check: "/grpc.health.v1.Health/Check", health::HealthCheckRequest => health::HealthCheckResponse;
+    health_list: "/grpc.health.v1.Health/List", health::HealthListRequest => health::HealthListResponse;
 }
 
 impl Client {
@@ -58,11 +59,23 @@ impl Client {
         self.stream("/etcdserverpb.Watch/Watch", &[]).await
     }
 
+    /// [`Client::watch`] for those who want to know when the server has lost its leader: the call ends then.
+    pub async fn watch_with_leader(&self) -> Result<Stream<pb::WatchRequest, pb::WatchResponse>, Status> {
+        self.stream("/etcdserverpb.Watch/Watch", &[("hasleader", b"true")]).await
+    }
+
     /// `/etcdserverpb.Lease/LeaseKeepAlive`
     pub async fn lease_keep_alive(
         &self,
     ) -> Result<Stream<pb::LeaseKeepAliveRequest, pb::LeaseKeepAliveResponse>, Status> {
         self.stream("/etcdserverpb.Lease/LeaseKeepAlive", &[]).await
+    }
+
+    /// [`Client::lease_keep_alive`] for those who want to know when the server has lost its leader: the call ends then.
+    pub async fn lease_keep_alive_with_leader(
+        &self,
+    ) -> Result<Stream<pb::LeaseKeepAliveRequest, pb::LeaseKeepAliveResponse>, Status> {
+        self.stream("/etcdserverpb.Lease/LeaseKeepAlive", &[("hasleader", b"true")]).await
     }
 
     /// `/etcdserverpb.KV/RangeStream`

@@ -3,9 +3,11 @@
 //! One dash or two; `--name value`, `--name=value`; a boolean takes no separate value; `--` and the first word that is
 //! no flag end the flags. Unlike Go's, this parser goes on after a fault, so that all of them can be told.
 
+use types::go_quote;
+
 use crate::flag::{Flag, Kind};
 use crate::written::{Given, Origin, Value};
-use crate::{go, help, table};
+use crate::{help, table};
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct Arguments {
     pub given: Vec<Given>,
     /// Lines for standard error, if the syntax is at fault.
     pub faults: Vec<String>,
+    /// The newest names of the flags that they are about, as far as there are such flags.
+    pub faulty: Vec<&'static str>,
     /// `-h` or `--help` came before any fault.
     pub help: bool,
     /// The first word that is no flag.
@@ -59,6 +63,7 @@ pub(crate) fn parse(arguments: &[String]) -> Arguments {
             None => match rest.next() {
                 Some(value) => value.clone(),
                 None => {
+                    result.faulty.push(table::canonical(flag).name);
                     result.faults.push(format!("flag needs an argument: -{name}"));
                     break;
                 }
@@ -66,7 +71,10 @@ pub(crate) fn parse(arguments: &[String]) -> Arguments {
         };
         match Value::parse(table::kind(flag), &raw) {
             Ok(value) => result.given.push(Given { flag, value, raw, origin: Origin::CommandLine }),
-            Err(why) => result.faults.push(fault(flag, &raw, &why)),
+            Err(why) => {
+                result.faulty.push(table::canonical(flag).name);
+                result.faults.push(fault(flag, &raw, &why));
+            }
         }
     }
     result
@@ -81,8 +89,8 @@ fn fault(flag: &'static Flag, raw: &str, why: &str) -> String {
     let raw = if kind == Kind::Secret { "***" } else { raw };
     let what = if kind == Kind::Bool { "boolean value" } else { "value" };
     let of = if kind == Kind::Bool { "for" } else { "for flag" };
-    let text = format!("invalid {what} {} {of} -{}: {why}", go::quote(raw), flag.name);
-    match help::expected(kind) {
+    let text = format!("invalid {what} {} {of} -{}: {why}", go_quote(raw), flag.name);
+    match help::expected(flag) {
         Some(expected) => format!("{text} (write {expected})"),
         None => text,
     }

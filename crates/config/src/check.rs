@@ -6,14 +6,16 @@ use std::ops::RangeInclusive;
 
 use std::net::IpAddr;
 
+use types::go_quote;
+
 use crate::flag::{Flag, Status};
 use crate::gate::{self, GATES};
 use crate::go;
 use crate::problem::{Notice, Problem};
-use crate::settings::plain_endpoint;
+use crate::settings::{Retention, plain_endpoint, retention_number};
 use crate::table;
 use crate::url;
-use crate::written::{Value, Written};
+use crate::written::{Origin, Value, Written};
 use crate::yaml::{self, Content, Document, Node};
 
 /// Bounds on what a member will hold in one piece; etcd has none.
@@ -21,6 +23,9 @@ pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 30;
 
 /// Smaller files of the log would be mostly overhead, larger ones mostly waiting for their zeros.
 const LOG_SEGMENT_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// Who writes more of them without a unit may mean revisions: 30 days.
+const HOURS_LIKELY: i64 = 720;
 
 const ELECTION_MS_MAX: u64 = 50_000;
 
@@ -46,17 +51,20 @@ pub(crate) fn check(written: &mut Written) {
 }
 
 impl Written {
-    /// Adds a problem with a flag, telling where its value came from.
+    /// Adds a problem with a flag, telling where its value came from and what to write instead.
     fn wrong(&mut self, name: &'static str, error: impl Into<String>, hint: &str) {
-        let problem = Problem::new(error).setting_of(self.given(name));
-        self.fault(name, if hint.is_empty() { problem } else { problem.hint(hint) });
+        let problem = match self.given(name) {
+            Some(given) => Problem::new(error).setting(given),
+            None => Problem::new(error).found(format!("--{name}")),
+        };
+        self.fault(name, problem.hint(hint));
     }
 }
 
 fn logging(written: &mut Written) {
     let logger = written.text("logger");
     if logger != "zap" {
-        written.wrong("logger", format!("unknown logger option {}", go::quote(&logger)), "leave it out, or write zap");
+        written.wrong("logger", format!("unknown logger option {}", go_quote(&logger)), "leave it out, or write zap");
     }
     let format = written.text("log-format");
     if !matches!(format.as_str(), "" | "json" | "console") {
@@ -78,10 +86,10 @@ fn logging(written: &mut Written) {
         let rules = yaml::parse(&written.text("log-rotation-config-json"));
         if outputs.len() != 1 || files != 1 {
             let error = "--log-outputs requires a single file path when --log-rotate-config-json is defined";
-            written.wrong("enable-log-rotation", error, "");
+            written.wrong("enable-log-rotation", error, "leave it out: turning over log files comes later");
         } else if !matches!(rules, Ok(Document { root: Some(Node { content: Content::Map(_), .. }), unread: None })) {
             let error = "improperly formatted log rotation config: not a JSON object";
-            written.wrong("log-rotation-config-json", error, "");
+            written.wrong("log-rotation-config-json", error, "leave it out: turning over log files comes later");
         }
     }
 }
@@ -128,7 +136,11 @@ fn listeners(written: &mut Written) {
         if let Some(url) = written.urls("listen-client-http-urls").iter().find(|url| grpc.contains(url)) {
             let error =
                 format!("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}");
-            written.wrong("listen-client-http-urls", error, "");
+            written.wrong(
+                "listen-client-http-urls",
+                error,
+                "write another port, or leave it out: one port serves both",
+            );
         }
     }
 }
@@ -147,7 +159,7 @@ fn advertised(written: &mut Written) {
         }
         let urls = written.urls(name);
         if let Some(url) = urls.iter().find(|url| url.host() == Some("")) {
-            let all = go::quote(&url::join(&urls));
+            let all = go_quote(url::join(&urls));
             let error = format!("--{name} {all} must be {form} (unexpected empty host ({url}))");
             written.wrong(name, error, "write the name or address others reach this member by");
         } else if urls.is_empty() && written.given(name).is_some() {
@@ -179,11 +191,18 @@ fn bootstrap_source(written: &mut Written) {
     }
     if token != new {
         let error = "both --discovery-token and --discovery-endpoints must be set";
-        written.wrong(if token { "discovery-token" } else { "discovery-endpoints" }, error, "");
+        let (there, hint) = match token {
+            true => ("discovery-token", "add --discovery-endpoints=host:port,host:port"),
+            false => {
+                ("discovery-endpoints", "add --discovery-token with the name under which the cluster's size is written")
+            }
+        };
+        written.wrong(there, error, hint);
     }
     let raw = written.given("discovery-endpoints").map(|given| given.raw.clone());
     if raw.is_some_and(|raw| !raw.is_empty() && raw.split(',').any(|part| part.trim().is_empty())) {
-        written.wrong("discovery-endpoints", "--discovery-endpoints must not contain empty endpoints", "");
+        let error = "--discovery-endpoints must not contain empty endpoints";
+        written.wrong("discovery-endpoints", error, "write host:port,host:port");
     }
     discovery_service(written);
 }
@@ -246,7 +265,8 @@ fn raft_times(written: &mut Written) {
 /// Only outside the file: there, etcd keeps the default of what is advertised.
 fn advertise_beside_listen(written: &mut Written) {
     let (listen, advertise) = ("listen-client-urls", "advertise-client-urls");
-    let missing = written.given(listen).is_some() && written.given(advertise).is_none();
+    let missing =
+        written.given(listen).is_some() && written.given(advertise).is_none() && !written.has_own_default(advertise);
     if !written.from_file && missing && written.sound(&[listen, advertise]) {
         let urls = url::join(&written.urls(listen));
         let error = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
@@ -258,19 +278,45 @@ fn advertise_beside_listen(written: &mut Written) {
 fn compaction(written: &mut Written) {
     let (mode, retention) = (written.text("auto-compaction-mode"), written.text("auto-compaction-retention"));
     match mode.as_str() {
-        // Nothing is as good as the default while nothing is compacted; etcd 3.5 has it so, 3.6 refuses it.
-        "periodic" | "revision" | "" => {}
+        "periodic" | "revision" => {}
+        // etcd 3.5 starts, and compacts nothing; 3.6 refuses it.
+        "" if Retention::read(written) == Ok(None) => {}
+        "" => written.wrong("auto-compaction-mode", "undefined auto-compaction-mode", "write periodic or revision"),
         _ => {
-            let error = format!("unknown auto-compaction-mode {}", go::quote(&mode));
+            let error = format!("unknown auto-compaction-mode {}", go_quote(&mode));
             written.wrong("auto-compaction-mode", error, "write periodic or revision");
         }
     }
-    let is_count = !retention.is_empty() && retention.bytes().all(|byte| byte.is_ascii_digit());
-    let is_duration = !is_count && !retention.is_empty();
-    if is_duration && let Err(why) = go::parse_duration(&retention) {
-        let error = format!("error parsing CompactionRetention: {why}");
-        written.wrong("auto-compaction-retention", error, "write a duration such as 1h30m, or a number");
-    }
+    let kept = match Retention::read(written) {
+        Ok(kept) => kept,
+        Err(error) => {
+            let hint = "write a duration such as 30m, or a number: of hours, or of revisions with \
+                        --auto-compaction-mode=revision";
+            return written.wrong("auto-compaction-retention", error, hint);
+        }
+    };
+    let Some(given) = written.given("auto-compaction-retention").filter(|_| kept.is_some()) else { return };
+    let setting = given.setting();
+    let what = match retention_number(&retention) {
+        None if mode == "revision" => {
+            format!(
+                "a duration where revisions are counted is its nanoseconds: {retention} keeps all history there will \
+                     ever be; write how many revisions to keep"
+            )
+        }
+        Some(hours) if mode == "periodic" && hours <= HOURS_LIKELY => {
+            let what = format!("{hours} without a unit is hours: {}", go::format_duration(hours * 3_600_000_000_000));
+            return written.notices.push(Notice::Remark { setting, what });
+        }
+        Some(hours) if mode == "periodic" => {
+            format!(
+                "{hours} without a unit is hours: more than a month of history is kept; write a duration such as 1h, or \
+                     add --auto-compaction-mode=revision if revisions are meant"
+            )
+        }
+        _ => return,
+    };
+    written.notices.push(Notice::Setting { setting, what });
 }
 
 fn tracing(written: &mut Written) {
@@ -295,15 +341,16 @@ fn gates(written: &mut Written) {
         let Value::Bool(on) = given.value else { continue };
         if let Some((_, newly)) = new.iter().find(|(name, _)| name == gate) {
             let old = given.flag.name;
-            clash.get_or_insert(format!(
+            let error = format!(
                 "cannot specify both flags: --{old}={on} and --{name}={gate}={newly} at the same time, please just use \
                  --{name}={gate}={newly}"
-            ));
+            );
+            clash.get_or_insert((error, format!("leave {} out", given.setting())));
         }
         pairs.push((gate.to_string(), on));
     }
-    if let Some(clash) = clash {
-        return written.wrong(name, clash, "");
+    if let Some((error, hint)) = clash {
+        return written.wrong(name, error, &hint);
     }
     pairs.extend(new);
     let on = |gate: &str| {
@@ -341,10 +388,10 @@ fn gates(written: &mut Written) {
             Status::Refused { why, .. } => {
                 let through = if by == gate.name { String::new() } else { format!(" (for {})", gate.name) };
                 let problem = Problem::new(format!("{setting} is refused{through}: {why}"));
-                written.fault(name, problem.hint("leave it out"));
+                written.fault(name, problem.found(setting).hint("leave it out"));
             }
             Status::NoMeaning(why) => {
-                written.notices.push(Notice::Setting { setting, what: format!("{} has no effect: {why}", gate.name) });
+                written.notices.push(Notice::Remark { setting, what: format!("{} has no effect: {why}", gate.name) });
             }
             _ => {}
         }
@@ -363,18 +410,18 @@ fn tls(written: &mut Written) {
     let (min, max) = (written.text("tls-min-version"), written.text("tls-max-version"));
     for (name, version) in [("tls-min-version", &min), ("tls-max-version", &max)] {
         if !matches!(version.as_str(), "" | "TLS1.2" | "TLS1.3") {
-            let error = format!("unexpected TLS version {} (must be one of: TLS1.2, TLS1.3)", go::quote(version));
+            let error = format!("unexpected TLS version {} (must be one of: TLS1.2, TLS1.3)", go_quote(version));
             written.wrong(name, error, "write TLS1.2 or TLS1.3");
         }
     }
     if written.sound(&["tls-min-version", "tls-max-version"]) && min == "TLS1.3" {
         if max == "TLS1.2" {
             let error = format!("min version ({min}) is greater than max version ({max})");
-            written.wrong("tls-max-version", error, "");
+            written.wrong("tls-max-version", error, "leave it out");
         }
         if !written.list("cipher-suites").is_empty() {
             let error = "cipher suites cannot be configured when only TLS1.3 is enabled";
-            written.wrong("cipher-suites", error, "");
+            written.wrong("cipher-suites", error, "leave it out");
         }
     }
 }
@@ -382,7 +429,8 @@ fn tls(written: &mut Written) {
 fn auth(written: &mut Written) {
     let token = written.text("auth-token");
     if !matches!(token.split(',').next(), Some("simple" | "jwt" | "")) {
-        let hint = "this is the kind of token, not a password: leave it out, or write simple";
+        let hint = "this is no password and no secret of the cluster: it says of which kind the tokens of users are who \
+                    logged in; leave it out, or write simple";
         written.wrong("auth-token", "auth: invalid auth options", hint);
     }
     let cost = written.uint("bcrypt-cost");
@@ -453,14 +501,17 @@ fn statuses(written: &mut Written) {
         if !written.sound(&[flag.name]) || is_harmless(flag, &given.value) {
             continue;
         }
+        // Many who use version 3 alone still set it, and etcd 3.6, which does not know it, starts with a warning.
+        let is_left_over =
+            flag.name == "enable-v2" && matches!(given.origin, Origin::Variable(_) | Origin::SecretFile { .. });
         match flag.status {
-            Status::Refused { why, .. } => {
+            Status::Refused { why, .. } if !is_left_over => {
                 let error = format!("--{} is refused: {why}", flag.name);
-                let problem = Problem::new(error).setting(given);
+                let problem = Problem::new(error).setting(given).hint("leave it out");
                 written.fault(flag.name, problem);
             }
-            Status::NoMeaning(why) => {
-                let notice = Notice::Setting { setting: given.setting(), what: format!("has no effect: {why}") };
+            Status::Refused { why, .. } | Status::NoMeaning(why) => {
+                let notice = Notice::Remark { setting: given.setting(), what: format!("has no effect: {why}") };
                 written.notices.push(notice);
             }
             _ => {}
@@ -472,11 +523,8 @@ fn statuses(written: &mut Written) {
 fn is_harmless(flag: &Flag, value: &Value) -> bool {
     let same = |text: &str| Value::parse(flag.kind, text).as_ref() == Ok(value);
     match (flag.status, value) {
-        // An invalid cost is replaced by the default, and nought hours are off however they are written.
+        // An invalid cost is replaced by the default.
         (_, Value::Uint(cost)) if flag.name == "bcrypt-cost" && !(4..=31).contains(cost) => true,
-        (_, Value::Text(text)) if flag.name == "auto-compaction-retention" => {
-            text.is_empty() || text.bytes().all(|byte| byte == b'0') || go::parse_duration(text) == Ok(0)
-        }
         (Status::Refused { harmless: Some(harmless), .. }, _) => harmless.iter().any(|text| same(text)),
         _ => same(flag.default),
     }

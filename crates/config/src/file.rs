@@ -16,15 +16,15 @@ const NANOS_LIKELY: i64 = 1_000_000;
 pub(crate) fn read(path: &str, bytes: &[u8], written: &mut Written) {
     written.from_file = true;
     if bytes.len() > SIZE_MAX_BYTES {
-        let what = format!("{path} is no settings file: it is larger than {SIZE_MAX_BYTES} bytes");
-        return written.problems.push(Problem::new(what));
+        return written.problems.push(no_file(path, &format!("it is larger than {SIZE_MAX_BYTES} bytes")));
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
-        return written.problems.push(Problem::new(format!("{path} is no settings file: it is not UTF-8 text")));
+        return written.problems.push(no_file(path, "it is not UTF-8 text"));
     };
     let mut reader = Reader { path, written };
     let document = yaml::parse(text).unwrap_or_else(|error| {
-        reader.fault(error.place, &format!("this is neither YAML nor JSON: {}", error.what));
+        let what = format!("this is neither YAML nor JSON: {}", error.what);
+        reader.fault(error.place, &what, "write `key: value` lines");
         Document::default()
     });
     if let Some(place) = document.unread {
@@ -35,8 +35,14 @@ pub(crate) fn read(path: &str, bytes: &[u8], written: &mut Written) {
     match document.root {
         None | Some(Node { content: Content::Null, .. }) => {}
         Some(Node { content: Content::Map(entries), .. }) => reader.map("", entries),
-        Some(node) => reader.fault(node.place, "the file must hold `key: value` lines"),
+        Some(node) => reader.fault(node.place, "the file must hold `key: value` lines", "write name: m1, for instance"),
     }
+}
+
+fn no_file(path: &str, why: &str) -> Problem {
+    Problem::new(format!("{path} is no settings file: {why}"))
+        .found(path.to_string())
+        .hint("name a YAML or JSON file with `key: value` lines")
 }
 
 struct Reader<'a> {
@@ -49,8 +55,9 @@ impl Reader<'_> {
         format!("{}:{}:{}", self.path, place.line, place.column)
     }
 
-    fn fault(&mut self, place: Place, what: &str) {
-        self.written.problems.push(Problem::new(format!("{}: {what}", self.at(place))));
+    fn fault(&mut self, place: Place, what: &str, hint: &str) {
+        let at = self.at(place);
+        self.written.problems.push(Problem::new(format!("{at}: {what}")).found(at).hint(hint));
     }
 
     fn map(&mut self, above: &str, entries: Vec<Entry>) {
@@ -78,7 +85,10 @@ impl Reader<'_> {
         match entry.value.content {
             Content::Map(entries) if is_map_of_ours => self.map(&format!("{path}."), entries),
             Content::Null if is_map_of_ours => {}
-            _ if is_map_of_ours => self.fault(entry.value.place, &format!("{path} must be a map of keys and values")),
+            _ if is_map_of_ours => {
+                let what = format!("{path} must be a map of keys and values");
+                self.fault(entry.value.place, &what, "write its `key: value` lines below it, indented");
+            }
             _ => self
                 .written
                 .notices
@@ -89,17 +99,23 @@ impl Reader<'_> {
     fn value(&mut self, flag: &'static Flag, key: &str, node: Node) {
         let canonical = table::canonical(flag);
         let origin = Origin::File { key: key.to_string(), place: self.at(node.place) };
+        let list_hint = "write the texts with commas between them, or as a list";
+        let value_hint = format!("write {}", help::expected(flag).unwrap_or_else(|| "one text".to_string()));
         let raw = match node.content {
             Content::Null => return,
             Content::Scalar(text) => text,
             Content::List(list) if matches!(canonical.kind, Kind::List | Kind::Urls | Kind::Origins) => {
                 match scalars(list) {
                     Some(parts) => parts.join(","),
-                    None => return self.fault(node.place, &format!("{key} must be a list of texts")),
+                    None => return self.fault(node.place, &format!("{key} must be a list of texts"), list_hint),
                 }
             }
-            Content::List(_) => return self.fault(node.place, &format!("{key} must be one value, not a list")),
-            Content::Map(_) => return self.fault(node.place, &format!("{key} must be one value, not a map")),
+            Content::List(_) => {
+                return self.fault(node.place, &format!("{key} must be one value, not a list"), &value_hint);
+            }
+            Content::Map(_) => {
+                return self.fault(node.place, &format!("{key} must be one value, not a map"), &value_hint);
+            }
         };
         // An empty state is `new`: etcd has it so, in the file only.
         if canonical.name == "initial-cluster-state" && raw.is_empty() {
@@ -124,7 +140,7 @@ impl Reader<'_> {
                     _ => format!("invalid value for {key}: {why}"),
                 };
                 let problem = Problem::new(error).setting(&given);
-                let problem = match help::expected(canonical.kind) {
+                let problem = match help::expected(flag) {
                     Some(expected) => problem.hint(format!("write {expected}")),
                     None => problem,
                 };
@@ -135,7 +151,7 @@ impl Reader<'_> {
 }
 
 /// Reads a value as the file has it: more forms than on the command line.
-fn parse(kind: Kind, raw: &str) -> Result<Value, String> {
+pub(crate) fn parse(kind: Kind, raw: &str) -> Result<Value, String> {
     match (kind, raw) {
         (Kind::Duration, _) if raw.parse::<i64>().is_ok() => {
             Ok(Value::Duration(raw.parse().map_err(|_| "parse error".to_string())?))
@@ -147,7 +163,7 @@ fn parse(kind: Kind, raw: &str) -> Result<Value, String> {
 }
 
 /// The flag of a key; case does not matter, as with etcd.
-fn find(path: &str) -> Option<&'static Flag> {
+pub(crate) fn find(path: &str) -> Option<&'static Flag> {
     table::flags().find(|flag| flag.file_keys().iter().any(|key| key.eq_ignore_ascii_case(path)))
 }
 

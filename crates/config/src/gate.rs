@@ -1,5 +1,7 @@
 //! Feature gates: etcd's switches for features in the making.
 
+use types::go_quote;
+
 use crate::flag::Status;
 use crate::go;
 
@@ -108,7 +110,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, bool)>, String> {
         let on = go::parse_bool(value).ok_or_else(|| {
             format!(
                 "invalid value of {name}={value}, err: strconv.ParseBool: parsing {}: invalid syntax",
-                go::quote(value)
+                go_quote(value)
             )
         })?;
         if find(name).is_none() && !matches!(name, "AllAlpha" | "AllBeta") {

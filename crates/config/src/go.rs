@@ -1,9 +1,11 @@
-//! Go's ways of writing numbers, booleans, durations and quoted text, which are etcd's.
+//! Go's ways of writing numbers, booleans and durations, which are etcd's.
 //!
 //! Errors are the texts of Go's `flag` and `time` packages: scripts look for them.
 
+use types::go_quote;
+
 /// Reads a boolean: `1 t T TRUE true True` and the six opposites.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -13,7 +15,7 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
 
 /// Why a number cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NumberError {
+pub enum NumberError {
     Syntax,
     Range,
 }
@@ -39,7 +41,7 @@ pub(crate) fn parse_uint(text: &str) -> Result<u64, NumberError> {
 }
 
 /// Reads a signed number; the rules of [`parse_uint`] after an optional sign.
-pub(crate) fn parse_int(text: &str) -> Result<i64, NumberError> {
+pub fn parse_int(text: &str) -> Result<i64, NumberError> {
     let (negative, digits) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),
         [b'+', ..] => (false, &text[1..]),
@@ -64,8 +66,8 @@ const UNITS: [(&str, u64); 8] = [
 ///
 /// # Errors
 /// The text of Go's `time.ParseDuration`.
-pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text));
+pub fn parse_duration(text: &str) -> Result<i64, String> {
+    let invalid = || format!("time: invalid duration {}", go_quote(text));
     let (negative, mut rest) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),
         [b'+', ..] => (false, &text[1..]),
@@ -90,10 +92,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
         let unit_len = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_len);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {}", quote(text)));
+            return Err(format!("time: missing unit in duration {}", go_quote(text)));
         }
         let Some(&(_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(format!("time: unknown unit {} in duration {}", quote(unit), quote(text)));
+            return Err(format!("time: unknown unit {} in duration {}", go_quote(unit), go_quote(text)));
         };
         let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
         total = whole
@@ -119,7 +121,7 @@ fn fraction_of(digits: &str, scale: u64) -> u128 {
 }
 
 /// Writes nanoseconds as Go does: `1h30m0s`, `1.5ms`, `0s`.
-pub(crate) fn format_duration(nanos: i64) -> String {
+pub fn format_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let nanos = nanos.unsigned_abs();
     if nanos < 1_000_000_000 {
@@ -147,34 +149,6 @@ fn decimal(value: u64, scale: u64) -> String {
     }
     let width = scale.ilog10() as usize;
     format!("{whole}.{rest:0width$}").trim_end_matches('0').to_string()
-}
-
-/// Quotes text as Go's `%q` does.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    put_quoted(&mut out, text, |c| match c.is_ascii() {
-        true => format!("\\x{:02x}", c as u32),
-        false => format!("\\u{:04x}", c as u32),
-    });
-    out
-}
-
-/// Appends `text` in quotes, with the escapes that Go and JSON have in common; `escape` writes all other control
-/// characters.
-pub(crate) fn put_quoted(out: &mut String, text: &str, escape: fn(char) -> String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&escape(c)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]
@@ -245,11 +219,6 @@ mod tests {
         ] {
             assert_eq!(format_duration(nanos), want);
         }
-    }
-
-    #[test]
-    fn quotes_as_go_does() {
-        assert_eq!(quote("a\"b\\\n\x01\u{e4}"), "\"a\\\"b\\\\\\n\\x01\u{e4}\"");
     }
 
     proptest! {

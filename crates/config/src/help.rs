@@ -19,6 +19,10 @@ pub(crate) fn usage() -> String {
   quorate -h | --help
     Show all flags.
 
+  quorate healthcheck [--ready] [flags]
+    Ask the member that these flags and the variables tell of (by default: the first process, as in a container)
+    whether it is alive, or whether it is ready to serve; exits with 0 if it is.
+
   quorate --config-file PATH
     Take all settings from a YAML or JSON file; other flags and variables are then ignored.
 "
@@ -28,7 +32,8 @@ pub(crate) fn usage() -> String {
 /// For standard output: every flag by group, with its default and what becomes of it here.
 pub(crate) fn help() -> String {
     let mut out = String::from(
-        "\nEvery flag is also a variable (--data-dir is ETCD_DATA_DIR) and a key of the settings file (data-dir).\n",
+        "\nEvery flag is also a variable (--data-dir is ETCD_DATA_DIR, or ETCD_DATA_DIR_FILE for a file with the value) and a \
+         key of the settings file (data-dir).\n",
     );
     for group in &GROUPS {
         let _ = write!(out, "\n{}:\n", group.title);
@@ -90,9 +95,13 @@ fn go_architecture() -> &'static str {
     }
 }
 
-/// What may be written for a value of this kind, where the fault itself does not say it.
-pub(crate) fn expected(kind: Kind) -> Option<String> {
-    Some(match kind {
+/// What may be written for a flag's value, where the fault itself does not say it.
+pub(crate) fn expected(flag: &'static Flag) -> Option<String> {
+    let flag = table::canonical(flag);
+    Some(match flag.kind {
+        Kind::Int | Kind::Uint if flag.name.ends_with("-bytes") => {
+            "a whole number of bytes, such as 4294967296 for 4 GiB".to_string()
+        }
         Kind::Bool => "true or false".to_string(),
         Kind::Int => "a whole number".to_string(),
         Kind::Uint | Kind::Uint32 => "a whole number of at least 0".to_string(),
@@ -101,7 +110,8 @@ pub(crate) fn expected(kind: Kind) -> Option<String> {
         Kind::Level => "debug, info, warn, error, panic or fatal".to_string(),
         Kind::Urls => "http://ip:port or unix:///path, several with commas".to_string(),
         Kind::Gates => "Name=true,Other=false with names from --help".to_string(),
-        Kind::Text | Kind::Secret | Kind::List | Kind::Origins | Kind::Ignored => return None,
+        Kind::Origins => "* or http://host:port, several with commas".to_string(),
+        Kind::Text | Kind::Secret | Kind::List | Kind::Ignored => return None,
     })
 }
 

@@ -18,12 +18,13 @@ mod flag;
 pub mod table;
 
 mod gate;
-mod go;
+pub mod go;
 mod url;
 
 mod arguments;
 mod environment;
 mod file;
+mod image;
 mod yaml;
 
 mod problem;
@@ -34,6 +35,7 @@ mod check;
 mod help;
 mod load;
 mod machine;
+mod mounts;
 mod settings;
 
 pub mod log;
@@ -45,6 +47,10 @@ pub use flag::{FileKey, Flag, Kind, Status};
 pub use load::{Loaded, Outcome, Surroundings, load, refusal};
 pub use log::{LogFormat, LogLevel, LogOutput, LogSettings};
 pub use machine::{default_host, read_file};
+pub use mounts::Mounts;
 pub use problem::{Notice, Problem, reason};
-pub use settings::{CorruptionChecks, Credentials, DiscoveryRegistry, DiscoverySrv, InitialClusterState, Settings};
+pub use settings::{
+    CorruptionChecks, Credentials, DiscoveryRegistry, DiscoverySrv, FeatureGate, InitialClusterState, Retention,
+    Settings,
+};
 pub use url::{Url, UrlError};

@@ -16,12 +16,12 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use env::Clock;
+use env::{Clock, PanicFate};
 use tracing_subscriber::layer::SubscriberExt;
+use types::go_quote;
 
 pub(crate) use line::{Field, Line};
 
-use crate::go;
 use crate::problem::{Problem, reason};
 use layer::{LogLayer, Target};
 use sink::Sink;
@@ -62,6 +62,8 @@ pub struct LogSettings {
     /// `None`: text on a terminal, JSON elsewhere.
     pub format: Option<LogFormat>,
     pub outputs: Vec<LogOutput>,
+    /// What they are called where they were read: `--log-outputs`, `ETCD_LOG_OUTPUTS`.
+    pub outputs_setting: String,
     /// Whether text on a terminal may be coloured.
     pub colour: bool,
 }
@@ -103,7 +105,7 @@ pub fn start(settings: &LogSettings, clock: Arc<dyn Clock>) -> Result<Logging, P
         let (out, terminal): (Box<dyn Write + Send>, bool) = match output {
             LogOutput::Stderr => (Box::new(io::stderr()), io::stderr().is_terminal()),
             LogOutput::Stdout => (Box::new(io::stdout()), io::stdout().is_terminal()),
-            LogOutput::File(path) => (open_file(path)?, false),
+            LogOutput::File(path) => (open_file(path, settings)?, false),
         };
         let format = settings.format.unwrap_or(if terminal { LogFormat::Console } else { LogFormat::Json });
         targets.push(Target { format, colour: terminal && settings.colour, sink: Sink::start(out) });
@@ -117,10 +119,14 @@ pub fn start(settings: &LogSettings, clock: Arc<dyn Clock>) -> Result<Logging, P
 }
 
 #[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a log file is appended to, which no Disk does")]
-fn open_file(path: &Path) -> Result<Box<dyn Write + Send>, Problem> {
+fn open_file(path: &Path, settings: &LogSettings) -> Result<Box<dyn Write + Send>, Problem> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    let failed = |error| Problem::new(format!("--log-outputs: open {}: {}", path.display(), reason(&error)));
+    let failed = |error| {
+        Problem::new(format!("--log-outputs: open {}: {}", path.display(), reason(&error)))
+            .found(settings.outputs_setting.clone())
+            .hint("write stderr, stdout or the path of a file that may be written")
+    };
     Ok(Box::new(file.map_err(failed)?))
 }
 
@@ -128,15 +134,24 @@ fn open_file(path: &Path) -> Result<Box<dyn Write + Send>, Problem> {
 /// on disk holds all that was acknowledged.
 fn log_panics(sinks: Vec<Arc<Sink>>) {
     std::panic::set_hook(Box::new(move |panic| {
-        if env::is_panic_caught() {
-            return;
-        }
-        let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        let payload = panic.payload();
-        let owned = payload.downcast_ref::<String>().map(String::as_str);
-        let what = owned.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text");
+        let doubled = match env::panic_fate(panic) {
+            PanicFate::Caught => return,
+            PanicFate::Uncaught => None,
+            PanicFate::Doubled(first) => Some(first),
+        };
+        let text = env::hook_text(panic);
         let thread = std::thread::current();
-        tracing::error!(panic = true, at, thread = thread.name().unwrap_or_default(), "{what}");
+        let thread = thread.name().unwrap_or_default();
+        match doubled {
+            None => tracing::error!(panic = true, thread, "{text}"),
+            Some(first) => tracing::error!(
+                panic = true,
+                thread,
+                first,
+                "{text}; while a panic of the state file's library was made an error of; if this comes again after a restart the \
+                 state file is damaged: remove this member and add it again"
+            ),
+        }
         for sink in &sinks {
             sink.flush();
         }
@@ -157,7 +172,7 @@ impl LogLevel {
             "error" => Ok(LogLevel::Error),
             "panic" | "dpanic" => Ok(LogLevel::Panic),
             "fatal" => Ok(LogLevel::Fatal),
-            _ => Err(format!("unrecognized level: {}", go::quote(text))),
+            _ => Err(format!("unrecognized level: {}", go_quote(text))),
         }
     }
 

@@ -11,20 +11,23 @@ const INTRODUCTION: &str = "# Configuration
 Made from the table in `crates/config/src/table`; do not edit. To make it anew:
 `QUORATE_WRITE_DOCS=1 cargo test -p config --lib page`.
 
-Every setting can be given in three ways, with etcd's rules:
+Every setting can be given in these ways, with etcd's rules:
 
 | way | form |
 |---|---|
 | flag | `--data-dir /x`, `--data-dir=/x`, one dash or two; booleans `--pre-vote=false` |
 | variable | `ETCD_DATA_DIR=/x`; an empty one counts as not set; together with its flag it is an error |
+| variable with a file | `ETCD_DATA_DIR_FILE=/run/secrets/dir`: the value is what the file holds, without the end of its last line; together with `ETCD_DATA_DIR` it is an error |
 | file | `data-dir: /x`, YAML or JSON, named by `--config-file` or `ETCD_CONFIG_FILE`; all flags and other variables are then ignored, and the log says which |
+
+What the variables of the Bitnami image do stands in [containers.md](containers.md).
 
 Durations are Go's (`10ms`, `5s`, `1h30m`); in the file a bare number is nanoseconds, as with etcd. Text in the file may
 be written as a number and the other way round; a key that is unknown or stands twice,
 and what follows the first document, is ignored with a warning.
 
 `works`: it does what it does in etcd. `refused`: the server does not start if it is set to anything but the default,
-because what it asks for is not there. `no effect`: it is accepted, with a warning that says why it does nothing here.
+because what it asks for is not there. `no effect`: it is accepted, and a line of the log says why it does nothing here.
 
 A mistake on the command line ends the program with exit code 2 and the usage on standard error; any other mistake with
 exit code 1 and a line for each (JSON, or text on a terminal or with `--log-format=console`) that holds `error` (etcd's

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use types::go_quote;
+
 use crate::log::{Field, Line, LogFormat};
-use crate::written::Given;
+use crate::written::{Given, Origin};
 
 /// One reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,17 @@ impl Problem {
 
     /// Adds where the value was found, and its text.
     pub(crate) fn setting(mut self, given: &Given) -> Problem {
+        if let Origin::SecretFile { variable, .. } = &given.origin {
+            // What is said of the value may quote it, in whole or in part.
+            let mut parts = given.raw.split([',', '=', ' ', '\n']).filter(|part| !part.is_empty());
+            let quotes_it = parts.any(|part| {
+                let quoted = go_quote(part);
+                self.error().contains(part) || self.error().contains(quoted.trim_matches('"'))
+            });
+            let error = format!("the value in the file that {variable} names cannot be used");
+            let errors = self.fields.iter_mut().filter(|(key, _)| quotes_it && *key == "error");
+            errors.for_each(|(_, text)| text.clone_from(&error));
+        }
         self.fields.push(("setting", given.setting()));
         if let Some(shown) = given.shown() {
             self.fields.push(("value", shown.to_string()));
@@ -37,12 +50,25 @@ impl Problem {
         self
     }
 
-    /// Adds where the value was found, and its text, if it was given at all.
-    pub(crate) fn setting_of(self, given: Option<&Given>) -> Problem {
-        match given {
-            Some(given) => self.setting(given),
-            None => self,
+    /// Adds where something was found.
+    pub(crate) fn found(mut self, setting: String) -> Problem {
+        self.fields.push(("setting", setting));
+        self
+    }
+
+    /// Adds the text that was found.
+    pub(crate) fn value(mut self, value: &str) -> Problem {
+        self.fields.push(("value", value.to_string()));
+        self
+    }
+
+    /// Adds where a value that is no flag's was found, and its text, unless that may be a secret.
+    pub(crate) fn found_at(mut self, origin: &Origin, value: &str) -> Problem {
+        self.fields.push(("setting", origin.called("")));
+        if !matches!(origin, Origin::SecretFile { .. }) {
+            self.fields.push(("value", value.to_string()));
         }
+        self
     }
 
     /// Adds what to write instead.
@@ -79,8 +105,8 @@ impl fmt::Display for Problem {
         f.write_str(self.error())?;
         match (self.field("setting").or(self.field("environment-variable")), self.field("value")) {
             (Some(setting), Some(value)) => write!(f, " ({setting} is {value:?})")?,
-            (Some(setting), None) => write!(f, " ({setting})")?,
-            (None, _) => {}
+            (Some(setting), None) if !self.error().contains(setting) => write!(f, " ({setting})")?,
+            _ => {}
         }
         match self.field("hint") {
             Some(hint) => write!(f, ": {hint}"),
@@ -98,6 +124,8 @@ pub enum Notice {
     SpecialVariable { variable: String, value: String },
     /// A setting that has no effect, or not the one it seems to have.
     Setting { setting: String, what: String },
+    /// A setting that does nothing here, or something else than it says, and nobody need care.
+    Remark { setting: String, what: String },
     /// The settings come from this file.
     FileLoaded { path: String },
 }
@@ -107,16 +135,46 @@ impl Notice {
     pub fn log(&self) {
         match self {
             Notice::UnknownVariable { variable, hint } => {
-                tracing::warn!("environment-variable" = variable, hint, "unrecognized environment variable");
+                tracing::warn!("environment-variable" = variable, hint, "{UNKNOWN_VARIABLE}");
             }
             Notice::SpecialVariable { variable, value } => {
-                tracing::warn!(key = variable, value, "cannot set special environment variable");
+                tracing::warn!(key = variable, value, "{SPECIAL_VARIABLE}");
             }
             Notice::Setting { setting, what } => tracing::warn!(setting, "{what}"),
+            Notice::Remark { setting, what } => tracing::info!(setting, "{what}"),
             Notice::FileLoaded { path } => tracing::info!(path, "{FILE_LOADED}"),
         }
     }
+
+    /// The line of a warning, for a start that comes to nothing; a remark gets none.
+    fn warning(&self, format: LogFormat, wall: Duration) -> Option<String> {
+        let (message, fields) = match self {
+            Notice::UnknownVariable { variable, hint } => {
+                let hint = hint.as_ref().map(|hint| ("hint", hint));
+                (UNKNOWN_VARIABLE, [Some(("environment-variable", variable)), hint])
+            }
+            Notice::SpecialVariable { variable, value } => {
+                (SPECIAL_VARIABLE, [Some(("key", variable)), Some(("value", value))])
+            }
+            Notice::Setting { setting, what } => (what.as_str(), [Some(("setting", setting)), None]),
+            Notice::Remark { .. } | Notice::FileLoaded { .. } => return None,
+        };
+        let fields = fields.into_iter().flatten();
+        Some(match format {
+            LogFormat::Json => {
+                let fields: Vec<_> = fields.map(|(key, value)| (key, Field::Text(value.clone()))).collect();
+                Line { level: "warn", wall, caller: "config/problem.rs", message, fields: &fields }.render(format)
+            }
+            LogFormat::Console => {
+                let fields: String = fields.map(|(key, value)| format!(" {key}={value}")).collect();
+                format!("quorate: warning: {message}{fields}\n")
+            }
+        })
+    }
 }
+
+const UNKNOWN_VARIABLE: &str = "unrecognized environment variable";
+const SPECIAL_VARIABLE: &str = "cannot set special environment variable";
 
 const FILE_LOADED: &str = "loaded server configuration, other configuration command line flags and environment \
                            variables will be ignored if provided";
@@ -127,10 +185,11 @@ pub fn reason(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// All problems, a line each, as the log would show them.
-pub(crate) fn render(problems: &[Problem], format: LogFormat, wall: Duration) -> String {
-    match format {
-        LogFormat::Json => problems.iter().map(|problem| problem.line(format, wall)).collect(),
-        LogFormat::Console => problems.iter().map(|problem| format!("quorate: {problem}\n")).collect(),
-    }
+/// All problems, a line each, as the log would show them; before them the warnings, which may be what is behind them.
+pub(crate) fn render(problems: &[Problem], notices: &[Notice], format: LogFormat, wall: Duration) -> String {
+    let problem = |problem: &Problem| match format {
+        LogFormat::Json => problem.line(format, wall),
+        LogFormat::Console => format!("quorate: {problem}\n"),
+    };
+    notices.iter().filter_map(|notice| notice.warning(format, wall)).chain(problems.iter().map(problem)).collect()
 }

@@ -1,20 +1,22 @@
 //! The settings the server runs with: checked, complete, in real types.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use types::InitialCluster;
+use types::{InitialCluster, go_quote};
 
 use crate::gate;
 use crate::go;
+use crate::help;
 use crate::load::Surroundings;
 use crate::log::{LogFormat, LogOutput, LogSettings};
 use crate::machine;
 use crate::problem::{Notice, Problem};
 use crate::url::{self, Url};
-use crate::written::{Value, Written};
+use crate::written::{Given, Value, Written};
 
 /// Everything the operator can decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub struct Settings {
 
     /// Never empty; plain text only.
     pub listen_client_urls: Vec<Url>,
+    /// If there are any, `listen_client_urls` serve gRPC alone; plain text only.
+    pub listen_client_http_urls: Vec<Url>,
+    /// Plain text only.
+    pub listen_metrics_urls: Vec<Url>,
     /// Never empty; plain text only.
     pub listen_peer_urls: Vec<Url>,
     /// Never empty.
@@ -35,6 +41,8 @@ pub struct Settings {
 
     /// As written; empty means this member alone. See [`Settings::initial_cluster`].
     initial_cluster: String,
+    /// What that is called where it was found, and its text unless that may be a secret; `None` if nowhere.
+    initial_cluster_found: Option<(String, Option<String>)>,
     pub initial_cluster_token: String,
     pub initial_cluster_state: InitialClusterState,
     /// Name service lists the first members; [`Settings::initial_cluster`] then is not what counts.
@@ -78,6 +86,8 @@ pub struct Settings {
     /// Revisions removed in one go; at least 1.
     pub compaction_batch_limit: usize,
     pub compaction_sleep_interval: Duration,
+    /// `None`: nothing is compacted unless a client asks for it.
+    pub auto_compaction: Option<Retention>,
 
     /// The shortest spacing of a client's pings; zero leaves the gRPC default (5 minutes) in force.
     pub grpc_keepalive_min_time: Duration,
@@ -85,7 +95,16 @@ pub struct Settings {
     pub grpc_keepalive_interval: Duration,
     /// Zero: a client may take for ever to answer a ping.
     pub grpc_keepalive_timeout: Duration,
+    /// The web origins that may call over HTTP/1.1; `*` stands for all.
+    pub cors: Vec<String>,
+    /// Whether the API's JSON form is served.
+    pub enable_grpc_gateway: bool,
     pub socket_reuse_port: bool,
+    /// Hosts that plain HTTP requests may name; none, and `*`, stand for all.
+    pub host_whitelist: Vec<String>,
+    /// gRPC calls are timed.
+    pub extensive_metrics: bool,
+    pub feature_gates: Vec<FeatureGate>,
 
     /// At least 100 ms.
     pub watch_progress_notify_interval: Duration,
@@ -96,6 +115,15 @@ pub struct Settings {
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,
     pub log: LogSettings,
+}
+
+/// What one of etcd's feature gates is set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureGate {
+    pub name: &'static str,
+    /// `ALPHA` or `BETA`.
+    pub stage: &'static str,
+    pub enabled: bool,
 }
 
 /// Whether a member without data founds a cluster or joins one.
@@ -140,6 +168,54 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// How much history to keep when compacting without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Not zero.
+    Period(Duration),
+    /// At least 1.
+    Revisions(i64),
+}
+
+impl Retention {
+    /// Reads the two flags of automatic compaction; `None` if it is off.
+    ///
+    /// A number without a unit is hours, or revisions. A duration where revisions are counted is its nanoseconds, as
+    /// with etcd.
+    ///
+    /// # Errors
+    /// What is wrong with the retention, in etcd's words.
+    ///
+    /// Source: etcd-io/etcd `server/embed/etcd.go` (`parseCompactionRetention`).
+    pub(crate) fn read(written: &Written) -> Result<Option<Retention>, String> {
+        let text = written.text("auto-compaction-retention");
+        let counts_revisions = written.text("auto-compaction-mode") == "revision";
+        let number = match retention_number(&text) {
+            Some(number) if counts_revisions => number,
+            Some(hours) => hours.checked_mul(NANOS_PER_HOUR).ok_or_else(|| {
+                format!("error parsing CompactionRetention: time: invalid duration {}", go_quote(&text))
+            })?,
+            None if text.is_empty() => 0,
+            None => {
+                let parsed = go::parse_duration(&text);
+                parsed.map_err(|why| format!("error parsing CompactionRetention: {why}"))?
+            }
+        };
+        match u64::try_from(number) {
+            Err(_) => Err(format!("--auto-compaction-retention must not be negative (set to {text})")),
+            Ok(0) => Ok(None),
+            Ok(_) if counts_revisions => Ok(Some(Retention::Revisions(number))),
+            Ok(nanos) => Ok(Some(Retention::Period(Duration::from_nanos(nanos)))),
+        }
+    }
+}
+
+/// The retention as a number without a unit, as etcd takes it: decimal digits, maybe after a plus.
+pub(crate) fn retention_number(text: &str) -> Option<i64> {
+    let is_number = !text.starts_with('-');
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
 /// When members compare what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptionChecks {
@@ -150,6 +226,8 @@ pub struct CorruptionChecks {
     /// The leader compares the hashes of compactions this often.
     pub compaction_interval: Option<Duration>,
 }
+
+const NANOS_PER_HOUR: i64 = 3_600_000_000_000;
 
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_RECOMMENDED_MAX_BYTES: u64 = 8 << 30;
@@ -177,6 +255,8 @@ impl Settings {
             data_dir,
             wal_dir: Some(written.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
             listen_client_urls: written.urls("listen-client-urls"),
+            listen_client_http_urls: written.urls("listen-client-http-urls"),
+            listen_metrics_urls: written.urls("listen-metrics-urls"),
             listen_peer_urls: written.urls("listen-peer-urls"),
             advertise_client_urls: advertised(written, "advertise-client-urls", "listen-client-urls", surroundings),
             initial_advertise_peer_urls: advertised(
@@ -186,6 +266,10 @@ impl Settings {
                 surroundings,
             ),
             initial_cluster: written.text("initial-cluster"),
+            initial_cluster_found: written
+                .given("initial-cluster")
+                .filter(|given| !given.raw.is_empty())
+                .map(|given| (given.setting(), given.shown().map(String::from))),
             initial_cluster_token: written.text("initial-cluster-token"),
             initial_cluster_state: match written.text("initial-cluster-state").as_str() {
                 "existing" => InitialClusterState::Existing,
@@ -223,10 +307,16 @@ impl Settings {
             log_segment_bytes: written.uint("quorate-log-segment-bytes"),
             compaction_batch_limit: or_default(count(written, "compaction-batch-limit"), COMPACTION_BATCH_DEFAULT),
             compaction_sleep_interval: time(written, "compaction-sleep-interval"),
+            auto_compaction: Retention::read(written).unwrap_or_default(),
             grpc_keepalive_min_time: time(written, "grpc-keepalive-min-time"),
             grpc_keepalive_interval: time(written, "grpc-keepalive-interval"),
             grpc_keepalive_timeout: time(written, "grpc-keepalive-timeout"),
+            cors: written.text("cors").split(',').map(|origin| origin.trim().to_string()).collect(),
+            enable_grpc_gateway: written.bool("enable-grpc-gateway"),
             socket_reuse_port: written.bool("socket-reuse-port"),
+            host_whitelist: written.list("host-whitelist"),
+            extensive_metrics: written.text("metrics") == "extensive",
+            feature_gates: feature_gates(written),
             watch_progress_notify_interval: or_default(
                 time(written, "watch-progress-notify-interval"),
                 PROGRESS_DEFAULT,
@@ -247,29 +337,47 @@ impl Settings {
                     _ => None,
                 },
                 outputs: outputs(written),
+                outputs_setting: called(written, "log-outputs"),
                 colour,
             },
             name,
         };
-        settings.note_surprises(&mut written.notices);
+        settings.note_surprises(written);
+        let memory = machine::memory_bytes(surroundings.read_file);
+        if let (Some(given), Some(quota), Some(memory)) =
+            (written.given("quota-backend-bytes"), settings.quota_backend_bytes, memory)
+            && quota > memory
+        {
+            let what = format!(
+                "{quota} bytes are more than the {memory} bytes of memory: what does not fit into \
+                 --quorate-value-memory-bytes is read from disk, which is slower"
+            );
+            let remark = Notice::Remark { setting: given.setting(), what };
+            written.notices.push(remark);
+        }
         settings
     }
 
-    fn note_surprises(&self, notices: &mut Vec<Notice>) {
-        let mut note = |setting: &str, what: String| {
-            notices.push(Notice::Setting { setting: setting.to_string(), what });
-        };
+    fn note_surprises(&self, written: &mut Written) {
+        let found = |name: &str| called(written, name);
+        let mut notices = Vec::new();
         if hears_others(&self.listen_client_urls) && only_reachable_here(&self.advertise_client_urls) {
             let urls = url::join(&self.advertise_client_urls);
             let what = format!(
                 "clients on other machines cannot reach {urls}: those that ask for the member list will lose this \
                  member; advertise the address they reach it by"
             );
-            note("--advertise-client-urls", what);
+            let setting = found("advertise-client-urls");
+            // Whoever has one member with such an address has clients that do not ask.
+            notices.push(match self.may_be_alone() {
+                true => Notice::Remark { setting, what },
+                false => Notice::Setting { setting, what },
+            });
         }
+        let mut note = |name: &str, what: String| notices.push(Notice::Setting { setting: found(name), what });
         if self.quota_backend_bytes.is_some_and(|bytes| bytes > QUOTA_RECOMMENDED_MAX_BYTES) {
             note(
-                "--quota-backend-bytes",
+                "quota-backend-bytes",
                 "quota exceeds the maximum value etcd recommends (8 GiB): this server copes, but the way back to etcd \
                  may be barred, and snapshots take their time"
                     .to_string(),
@@ -277,12 +385,20 @@ impl Settings {
         }
         if self.max_request_bytes > REQUEST_RECOMMENDED_MAX_BYTES {
             note(
-                "--max-request-bytes",
+                "max-request-bytes",
                 "exceeded recommended request limit (10 MiB): every member must hold such a request in memory, and \
                  others wait behind it"
                     .to_string(),
             );
         }
+        written.notices.extend(notices);
+    }
+
+    /// Whether the flags name no other member.
+    fn may_be_alone(&self) -> bool {
+        let names = self.initial_cluster.split(',').filter_map(|part| Some(part.split_once('=')?.0));
+        let is_found = self.discovery_srv.is_some() || self.discovery_registry.is_some();
+        !is_found && names.collect::<BTreeSet<_>>().len() < 2
     }
 
     /// The members the cluster starts with, or that the cluster to be joined has, as the flags list them; with
@@ -300,8 +416,8 @@ impl Settings {
         for part in self.initial_cluster.split(',').filter(|part| !part.is_empty()) {
             let (name, text) = part.split_once('=').unwrap_or((part, ""));
             let url = Url::parse(text).map_err(|why| {
-                Problem::new(format!("error setting up initial cluster: {why}"))
-                    .hint("write --initial-cluster=name=http://host:port,...")
+                let error = format!("error setting up initial cluster: {why}");
+                self.cluster_problem(error, "write --initial-cluster=name=http://host:port,...")
             })?;
             pairs.push((name.to_string(), url.to_string()));
         }
@@ -319,27 +435,89 @@ impl Settings {
     pub fn check_initial_cluster(&self, cluster: &InitialCluster) -> Result<(), Problem> {
         if self.discovery_registry.is_some() && self.initial_cluster_state == InitialClusterState::Existing {
             let error = "discovery URL should not be set when joining existing initial cluster";
-            return Err(Problem::new(error).hint("write new, or list the members in --initial-cluster"));
+            return Err(self.cluster_problem(error, "write new, or list the members in --initial-cluster"));
         }
         if cluster.member(&self.name).is_none() {
-            let names: Vec<_> = cluster.members().iter().map(|member| go::quote(&member.name)).collect();
+            let names: Vec<_> = cluster.members().iter().map(|member| go_quote(&member.name)).collect();
+            let near = help::nearest(&self.name, cluster.members().iter().map(|member| member.name.as_str()));
+            let near = near.map(|near| format!("; did you mean {}?", go_quote(near))).unwrap_or_default();
             let error =
-                format!("couldn't find local name {} in the initial cluster configuration", go::quote(&self.name));
-            let hint = format!("--initial-cluster has {}; --name must be one of them", names.join(" and "));
-            return Err(Problem::new(error).hint(hint));
+                format!("couldn't find local name {} in the initial cluster configuration", go_quote(&self.name));
+            let hint = format!("--initial-cluster has {}; --name must be one of them{near}", names.join(" and "));
+            return Err(self.cluster_problem(error, &hint));
         }
         if cluster.has_duplicate_url() {
             let error = format!("initial cluster {cluster} has duplicate url");
-            return Err(Problem::new(error).hint("give every member in --initial-cluster URLs of its own"));
+            return Err(self.cluster_problem(error, "give every member in --initial-cluster URLs of its own"));
         }
         let mut urls = cluster.members().iter().flat_map(|member| &member.peer_urls);
         let tls = urls.find(|url| url.starts_with("https:") || url.starts_with("unixs:"));
         // What a lone member advertises may be where something else ends TLS for it.
         if let Some(url) = tls.filter(|_| cluster.members().len() > 1) {
             let error = format!("initial cluster {cluster} is refused: TLS between members comes later ({url})");
-            return Err(Problem::new(error).hint("write http:// instead of https://, unix:// instead of unixs://"));
+            return Err(self.cluster_problem(error, "write http:// instead of https://, unix:// instead of unixs://"));
         }
         Ok(())
+    }
+
+    /// What is wrong with the initial cluster, and what to write instead.
+    pub fn cluster_problem(&self, error: impl Into<String>, hint: &str) -> Problem {
+        let problem = Problem::new(error);
+        let problem = match &self.initial_cluster_found {
+            Some((setting, Some(value))) => problem.found(setting.clone()).value(value),
+            Some((setting, None)) => problem.found(setting.clone()),
+            None => problem,
+        };
+        problem.hint(hint)
+    }
+
+    /// What may surprise whoever founds or joins `cluster` with these settings.
+    pub fn notes_on(&self, cluster: &InitialCluster) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        let mut note = |setting: &str, what: String| {
+            notices.push(Notice::Setting { setting: setting.to_string(), what });
+        };
+        let count = cluster.members().len();
+        if count > 1 && count.is_multiple_of(2) {
+            let (lost, fewer) = ((count - 1) / 2, count - 1);
+            let what = format!(
+                "{count} members go on while {lost} of them are lost, which {fewer} would do too: take an odd number"
+            );
+            note("--initial-cluster", what);
+        }
+        let hosts = |urls: &[String]| -> BTreeSet<String> {
+            let parsed = urls.iter().filter_map(|url| Url::parse(url).ok());
+            parsed.filter_map(|url| url.host().map(String::from)).collect()
+        };
+        for member in cluster.members() {
+            let hosts = hosts(&member.peer_urls);
+            if hosts.len() > 1 {
+                let hosts = Vec::from_iter(hosts).join(" and ");
+                let what = format!(
+                    "{} stands several times, at {hosts}: that is one member with several addresses; two members need \
+                     two names",
+                    go_quote(&member.name)
+                );
+                note("--initial-cluster", what);
+            }
+        }
+        let others = cluster.members().iter().filter(|member| member.name != self.name);
+        let are_elsewhere = others.flat_map(|member| hosts(&member.peer_urls)).any(|host| !is_this_machine(&host));
+        if are_elsewhere && only_reachable_here(&self.initial_advertise_peer_urls) {
+            let urls = url::join(&self.initial_advertise_peer_urls);
+            let what = format!("members on other machines cannot reach {urls}; advertise the address they reach it by");
+            note("--initial-advertise-peer-urls", what);
+        }
+        // Of a listener that others can reach, this was said before.
+        if are_elsewhere && only_reachable_here(&self.advertise_client_urls) && !hears_others(&self.listen_client_urls)
+        {
+            let urls = url::join(&self.advertise_client_urls);
+            let what = format!(
+                "clients on other machines cannot reach {urls}: those that ask for the member list will lose this member"
+            );
+            note("--advertise-client-urls", what);
+        }
+        notices
     }
 }
 
@@ -366,9 +544,11 @@ fn hears_others(urls: &[Url]) -> bool {
 
 /// Whether no URL leads here from another machine.
 fn only_reachable_here(urls: &[Url]) -> bool {
-    urls.iter().filter_map(Url::host).all(|host| {
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
-    })
+    urls.iter().filter_map(Url::host).all(is_this_machine)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
 fn outputs(written: &Written) -> Vec<LogOutput> {
@@ -435,6 +615,22 @@ fn peer_timeout(written: &mut Written, name: &str) -> Duration {
         written.notices.push(Notice::Setting { setting, what: "less than 5s counts as 5s".to_string() });
     }
     asked.max(PEER_TIMEOUT_MIN)
+}
+
+fn feature_gates(written: &Written) -> Vec<FeatureGate> {
+    let of_one = |gate: &'static gate::Gate| {
+        let stage = match gate.stage {
+            gate::Stage::Alpha => "ALPHA",
+            gate::Stage::Beta => "BETA",
+        };
+        FeatureGate { name: gate.name, stage, enabled: gate_on(written, gate.name) }
+    };
+    gate::GATES.iter().map(of_one).collect()
+}
+
+/// How the operator would recognise the flag: by what gave it, or by its own name.
+fn called(written: &Written, name: &str) -> String {
+    written.given(name).map_or_else(|| format!("--{name}"), Given::setting)
 }
 
 fn gate_on(written: &Written, name: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::go;
+use types::go_quote;
 
 /// An address to listen on or to be reached at. Ordered and compared by its text, as etcd does it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl Url {
     /// Source: etcd-io/etcd `client/pkg/types/urls.go`; Go's `net/url` for the words on what is no URL at all.
     pub fn parse(text: &str) -> Result<Url, UrlError> {
         let text = text.trim();
-        let fault = |what: &str| UrlError(format!("parse {}: {what}", go::quote(text)));
+        let fault = |what: &str| UrlError(format!("parse {}: {what}", go_quote(text)));
         if text.chars().any(|c| c.is_ascii_control()) {
             return Err(fault("net/url: invalid control character in URL"));
         }
@@ -141,8 +141,8 @@ fn tcp_place(text: &str, rest: &str) -> Result<Place, UrlError> {
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(UrlError(format!(
             "parse {}: invalid port {} after host",
-            go::quote(text),
-            go::quote(&format!(":{port}"))
+            go_quote(text),
+            go_quote(format!(":{port}"))
         )));
     }
     if host.contains('@') {

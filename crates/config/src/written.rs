@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use types::go_quote;
+
 use crate::flag::{Flag, Kind, Status};
 use crate::go::{self, NumberError};
 use crate::log::LogLevel;
@@ -63,7 +65,7 @@ impl Value {
 }
 
 fn parse_uint32(text: &str) -> Result<u64, String> {
-    let error = |what| format!("strconv.ParseUint: parsing {}: {what}", go::quote(text));
+    let error = |what| format!("strconv.ParseUint: parsing {}: {what}", go_quote(text));
     match go::parse_uint(text) {
         Ok(number) if number <= u64::from(u32::MAX) => Ok(number),
         Ok(_) | Err(NumberError::Range) => Err(error("value out of range")),
@@ -75,12 +77,39 @@ fn parse_uint32(text: &str) -> Result<u64, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     CommandLine,
-    Environment,
+    /// The variable of this name.
+    Variable(String),
+    /// The file that a variable names, such as `ETCD_NAME_FILE`; it may hold a secret.
+    SecretFile {
+        variable: String,
+        path: String,
+    },
     /// The key as it stands in the file, and `path:line:column`.
     File {
         key: String,
         place: String,
     },
+}
+
+impl Origin {
+    /// How the operator would recognise it, for the flag called `flag`: `--name`, `ETCD_NAME`,
+    /// `ETCD_NAME_FILE (/run/secrets/name)` or `name in etcd.yml:3:1`.
+    pub(crate) fn called(&self, flag: &str) -> String {
+        match self {
+            Origin::CommandLine => format!("--{flag}"),
+            Origin::Variable(name) => name.clone(),
+            Origin::SecretFile { variable, path } => format!("{variable} ({path})"),
+            Origin::File { key, place } => format!("{key} in {place}"),
+        }
+    }
+
+    /// The variable that has the value or names the file with it.
+    pub(crate) fn variable(&self) -> Option<&str> {
+        match self {
+            Origin::Variable(variable) | Origin::SecretFile { variable, .. } => Some(variable),
+            Origin::CommandLine | Origin::File { .. } => None,
+        }
+    }
 }
 
 /// One value that was given, not defaulted.
@@ -94,18 +123,15 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// How the operator would recognise the setting: `--name`, `ETCD_NAME` or `name in etcd.yml:3:1`.
+    /// How the operator would recognise the setting; see [`Origin::called`].
     pub(crate) fn setting(&self) -> String {
-        match &self.origin {
-            Origin::CommandLine => format!("--{}", self.flag.name),
-            Origin::Environment => self.flag.variable(),
-            Origin::File { key, place } => format!("{key} in {place}"),
-        }
+        self.origin.called(self.flag.name)
     }
 
-    /// The text that was read, unless it is a secret.
+    /// The text that was read, unless it is, or may be, a secret.
     pub(crate) fn shown(&self) -> Option<&str> {
-        (table::kind(self.flag) != Kind::Secret).then_some(self.raw.as_str())
+        let is_secret = table::kind(self.flag) == Kind::Secret || matches!(self.origin, Origin::SecretFile { .. });
+        (!is_secret).then_some(self.raw.as_str())
     }
 }
 
@@ -119,6 +145,8 @@ impl fmt::Display for Given {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     given: BTreeMap<&'static str, Given>,
+    /// Defaults that take the place of the table's.
+    defaults: BTreeMap<&'static str, String>,
     /// Feature gates that were set by the flags older versions had for them.
     old_gates: BTreeMap<&'static str, Given>,
     pub notices: Vec<Notice>,
@@ -186,6 +214,11 @@ impl Written {
         self.faulty.push(name);
     }
 
+    /// Notes that something is wrong with a flag that was told elsewhere.
+    pub(crate) fn is_faulty(&mut self, name: &'static str) {
+        self.faulty.push(name);
+    }
+
     /// Whether nothing is wrong yet with any of these flags.
     pub(crate) fn sound(&self, names: &[&str]) -> bool {
         !names.iter().any(|name| self.faulty.contains(name))
@@ -201,12 +234,23 @@ impl Written {
         self.old_gates.iter().map(|(gate, given)| (*gate, given))
     }
 
+    /// Makes `text` the default of a flag, in place of the table's. It must be one that can be read.
+    pub(crate) fn set_default(&mut self, name: &'static str, text: String) {
+        self.defaults.insert(name, text);
+    }
+
+    /// Whether the flag has another default than the table's.
+    pub(crate) fn has_own_default(&self, name: &str) -> bool {
+        self.defaults.contains_key(name)
+    }
+
     fn value(&self, name: &str) -> Value {
         if let Some(given) = self.given.get(name).filter(|_| self.sound(&[name])) {
             return given.value.clone();
         }
         let flag = table::find(name).expect("settings ask for flags of the table only");
-        Value::parse(flag.kind, flag.default).expect("a test reads every default")
+        let default = self.defaults.get(name).map_or(flag.default, String::as_str);
+        Value::parse(flag.kind, default).expect("a test reads every default")
     }
 
     pub(crate) fn text(&self, name: &str) -> String {

@@ -8,7 +8,7 @@ use raft::eraftpb::{ConfChange, ConfChangeType, Entry, MessageType};
 use raft::{Config, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use types::{EntryKind, HardState, Index, LogEntry, MemberId, Message, MessageKind, Term};
 
-use crate::effect::{Effect, Progress, Role, Status, VoterChange};
+use crate::effect::{Effect, LogProgress, Progress, Role, Sending, Status, VoterChange};
 use crate::election_timeout::ElectionTimeout;
 use crate::guard::{self, Standing, Verdict};
 use crate::held::Held;
@@ -97,7 +97,7 @@ pub struct Driver {
     told_commit: u64,
     /// Tells others what is committed, and nothing else.
     tells: Vec<Message>,
-    /// Who has answered since the last tick, the promptest first: a read round of this leader asks them.
+    /// The voters that have answered since the last tick, the promptest first: a read round of this leader asks them.
     prompt: Vec<u64>,
     /// Entries that are being read back, by the index of the first.
     fetching: BTreeMap<u64, Vec<GetEntriesContext>>,
@@ -342,11 +342,31 @@ impl Driver {
             }
             return Ok(());
         }
-        if message.kind == MessageKind::HeartbeatResponse && !self.prompt.contains(&message.from.0) {
-            self.prompt.push(message.from.0);
+        if message.kind == MessageKind::Vote && message.term.0 < self.node.raft.term {
+            self.tell_own_term(&message);
+            return Ok(());
         }
+        self.note_prompt(&message);
         self.step_raft(message);
         Ok(())
+    }
+
+    /// A candidate of an earlier term is refused in words, as in Raft's paper; raft-rs says nothing. Without PreVote it could
+    /// otherwise be behind for ever: this member may not know it, and then never asks it for a vote.
+    fn tell_own_term(&mut self, question: &Message) {
+        let term = Term(self.node.raft.term);
+        let answer = Message::new(MessageKind::VoteResponse, self.config.id, question.from);
+        self.held.send_at_once([Message { term, reject: true, ..answer }]);
+    }
+
+    /// Only voters count towards a quorum, and an answer to an earlier term's leader says nothing of now.
+    fn note_prompt(&mut self, message: &Message) {
+        let (raft, from) = (&self.node.raft, message.from.0);
+        let answers_now = message.kind == MessageKind::HeartbeatResponse && message.term.0 == raft.term;
+        let is_voter = raft.prs().conf().voters().contains(from);
+        if answers_now && raft.state == StateRole::Leader && is_voter && !self.prompt.contains(&from) {
+            self.prompt.push(from);
+        }
     }
 
     fn step_raft(&mut self, message: Message) {
@@ -358,11 +378,10 @@ impl Driver {
         }
         if needs_no_answer {
             // A refusal is an answer that is needed.
-            let answers = self.node.raft.msgs.split_off(before);
-            let is_left_out = |answer: &raft::eraftpb::Message| {
+            let is_left_out = |answer: &mut raft::eraftpb::Message| {
                 answer.msg_type == MessageType::MsgAppendResponse && !answer.reject && answer.to == from.0
             };
-            self.node.raft.msgs.extend(answers.into_iter().filter(|answer| !is_left_out(answer)));
+            self.node.raft.msgs.extract_if(before.., is_left_out).for_each(drop);
         }
         self.timeout.settle(&mut self.node);
     }
@@ -632,6 +651,33 @@ impl Driver {
         all
     }
 
+    /// Whom this member voted for in its term; `MemberId(0)` if for nobody.
+    pub fn vote(&self) -> MemberId {
+        MemberId(self.node.raft.vote)
+    }
+
+    /// How far all members are, this one included, by id; empty at a member that does not lead.
+    pub fn log_progress(&self) -> Vec<LogProgress> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let sending = |state| match state {
+            ProgressState::Probe => Sending::Probe,
+            ProgressState::Replicate => Sending::Replicate,
+            ProgressState::Snapshot => Sending::Snapshot,
+        };
+        let of_one = |(&id, progress): (&u64, &raft::Progress)| LogProgress {
+            member: MemberId(id),
+            matched: Index(progress.matched),
+            next: Index(progress.next_idx),
+            sending: sending(progress.state),
+        };
+        let mut all = raft.prs().iter().map(of_one).collect::<Vec<_>>();
+        all.sort_unstable_by_key(|progress| progress.member);
+        all
+    }
+
     /// The voters, sorted.
     pub fn voters(&self) -> Vec<MemberId> {
         from_conf_state(&self.node.raft.prs().conf().to_conf_state()).0
@@ -669,11 +715,10 @@ impl Driver {
         if asked.len() < needed {
             return;
         }
-        let messages = raft.msgs.split_off(before);
-        let is_left_out = |message: &raft::eraftpb::Message| {
+        let is_left_out = |message: &mut raft::eraftpb::Message| {
             message.msg_type == MessageType::MsgHeartbeat && !asked.contains(&message.to)
         };
-        raft.msgs.extend(messages.into_iter().filter(|message| !is_left_out(message)));
+        raft.msgs.extract_if(before.., is_left_out).for_each(drop);
     }
 
     /// The read round that is under way takes long: whoever was not asked is asked as well. Every tick does the same.
@@ -734,6 +779,9 @@ impl Driver {
         let status = self.observe();
         let moved =
             (status.role, status.term, status.leader) != (self.status.role, self.status.term, self.status.leader);
+        if moved {
+            self.prompt.clear();
+        }
         let overdue = self.now.checked_sub(self.read_ticks_max());
         let is_lost = |asked: u64| moved || overdue.is_some_and(|overdue| asked <= overdue);
         let lost = self.reads.partition_point(|(_, asked)| is_lost(*asked));

@@ -74,6 +74,27 @@ pub struct Progress {
     pub is_learner: bool,
 }
 
+/// How the leader sends to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Nothing but what finds out where their logs agree.
+    Probe,
+    /// Entries, ahead of their answers.
+    Replicate,
+    /// Nothing: a snapshot is on its way.
+    Snapshot,
+}
+
+/// How far a member's log is, the leader's own among them, and how the leader goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogProgress {
+    pub member: MemberId,
+    pub matched: Index,
+    /// What it is sent next.
+    pub next: Index,
+    pub sending: Sending,
+}
+
 /// A change of the voters that an applied entry made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoterChange {

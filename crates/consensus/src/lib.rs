@@ -22,4 +22,4 @@ mod logger;
 mod raft_form;
 
 pub use driver::{ConsensusError, Driver, DriverConfig, ProposeError, Restored};
-pub use effect::{Effect, Progress, Role, Status, VoterChange};
+pub use effect::{Effect, LogProgress, Progress, Role, Sending, Status, VoterChange};

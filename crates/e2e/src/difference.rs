@@ -31,8 +31,34 @@ pub enum Difference {
     /// A write while there is no leader ends with the words of every request that took too long. etcd's has the code, and
     /// the words, of a client's own deadline.
     LeaderlessWritesTimeOut,
-    /// Quorate does not compact by itself yet, and refuses to start when asked to.
-    NoAutoCompaction,
+    /// A retention that is negative, or more hours than can be counted, is refused. etcd starts with it and compacts
+    /// everything at once, or panics.
+    RetentionMakesSense,
+    /// A stream of JSON requests ends with what is wrong with one of them; so does one over WebSocket. etcd reads no further and
+    /// says nothing: a watch goes on with what was asked for before.
+    BadStreamedRequestsAreNamed,
+    /// A JSON stream is answered while its requests still come. etcd reads all of a request's body before it answers, so that only
+    /// WebSocket goes both ways.
+    StreamsGoBothWays,
+    /// Closing a WebSocket cancels the call it was for. On etcd whoever waited for a lock goes on to stand in line.
+    ClosedWebSocketsCancel,
+    /// JSON may name a union (`"TargetUnion": {..}`), as the gateway of etcd 3.4 and 3.5's own builds take it.
+    NamedUnionsAreRead,
+    /// A JSON request that is far larger than any message is refused for it, unread. etcd reads it whole, and may find
+    /// that nothing in it matters.
+    HugeTextIsRefused,
+    /// A WebSocket connection ends with a close frame after a call too, and it says if a message was too large. etcd's
+    /// ends without a word.
+    ClosedWebSocketsSayWhy,
+    /// What a plain HTTP request asks for without its body is answered before that has come. etcd waits for a body of
+    /// less than 256 KiB.
+    UnwantedBodiesAreNotAwaited,
+    /// A JSON request that announces more text than any may have is answered before it has come.
+    HugeTextIsNotAwaited,
+    /// Errors of the JSON gateway have the fields of either of its versions. Debian's etcd has those of the newer.
+    ErrorsSuitBothGateways,
+    /// `unix:///path` for metrics is the socket at that path. etcd leaves the path out and listens where nobody looks.
+    MetricsSocketsHavePaths,
 }
 
 impl Difference {

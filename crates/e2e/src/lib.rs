@@ -5,7 +5,8 @@
 //! those of [`Difference`].
 //!
 //! - [`Target`] says which program, [`Member`] is a running one, [`on_both_targets!`] makes the tests.
-//! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests.
+//! - [`request`] builds requests, [`refusal`] lists the errors they may get, [`Watch`] reads a watch stream, [`http`] makes plain HTTP requests,
+//!   [`Exposition`] reads metrics.
 //! - [`Cluster`] runs several members, and harms them and the network between them.
 //! - [`SmallDisk`] can be filled, [`FragileDisk`] loses its power and with it what was not synced.
 //! - [`Ground`] is a place for a member whose surroundings, flags and files the test chooses.
@@ -26,6 +27,7 @@ mod check;
 mod cluster;
 mod ctl_script;
 mod difference;
+mod exposition;
 mod fragile_disk;
 mod ground;
 mod member;
@@ -35,15 +37,17 @@ mod small_disk;
 mod target;
 mod watch;
 
+pub use address::unused_host;
 pub use check::{fails, found_within, holds_within, revision, within};
 pub use cluster::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Seat, Wiring, early_snapshots, missed_bytes};
-pub use ctl_script::{run_ctl, run_ctl_script};
+pub use ctl_script::{ctl_output, run_ctl, run_ctl_page, run_ctl_script};
 pub use difference::Difference;
+pub use exposition::{Exposition, Family, Labels};
 pub use fragile_disk::FragileDisk;
 pub use ground::{Ended, Ground, ended};
 pub use member::Member;
 pub use process::Process;
-pub use run::{CLUSTER_LIMIT, chosen, run, run_unlimited, run_within};
+pub use run::{CLUSTER_LIMIT, LIMIT, chosen, run, run_unlimited, run_within};
 pub use small_disk::SmallDisk;
-pub use target::{Target, cached};
+pub use target::{Target, Tool, cached};
 pub use watch::{Watch, shown};

@@ -22,6 +22,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub struct Member {
     target: Target,
     flags: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
     addresses: Addresses,
     client: Client,
     process: Process,
@@ -37,12 +38,19 @@ impl Member {
 
     /// As [`Member::start`], with further flags, which win over the harness' own.
     pub async fn start_with(target: Target, flags: &[(&str, &str)]) -> Result<Member> {
+        Member::start_in(target, &[], flags).await
+    }
+
+    /// As [`Member::start_with`], with these variables in its environment.
+    pub async fn start_in(target: Target, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Member> {
         let addresses = address::unused();
         let dir = tempfile::Builder::new().prefix("quorate-e2e-").tempdir()?;
         let flags = own_flags(addresses, dir.path(), flags);
-        let mut process = spawn(target, &flags, dir.path())?;
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut process = spawn(target, &flags, &variables, dir.path())?;
         let client = ready(&mut process, addresses.client).await?;
-        Ok(Member { target, flags, addresses, client, process, dir })
+        Ok(Member { target, flags, variables, addresses, client, process, dir })
     }
 
     pub fn target(&self) -> Target {
@@ -81,7 +89,7 @@ impl Member {
     /// Starts the program again on the same data and connects anew; kills what still runs.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = spawn(self.target, &self.flags, self.dir.path())?;
+        self.process = spawn(self.target, &self.flags, &self.variables, self.dir.path())?;
         self.client = ready(&mut self.process, self.addresses.client).await?;
         Ok(())
     }
@@ -130,10 +138,10 @@ fn set_flags(flags: &mut Vec<(String, String)>, given: &[(&str, &str)]) {
     }
 }
 
-fn spawn(target: Target, flags: &[(String, String)], dir: &Path) -> Result<Process> {
+fn spawn(target: Target, flags: &[(String, String)], variables: &[(String, String)], dir: &Path) -> Result<Process> {
     let program = target.server_program()?;
     let arguments: Vec<String> = flags.iter().map(|(name, value)| format!("--{name}={value}")).collect();
-    Process::start(&target.to_string(), &program, &arguments, &dir.join("output"))
+    Process::start_in(&target.to_string(), &program, &arguments, variables, &dir.join("output"))
 }
 
 /// Waits until the member answers a linearizable read; returns the connection it answered on.

@@ -30,6 +30,20 @@ impl Process {
     /// # Errors
     /// If the file cannot be opened or the program not be started.
     pub fn start(name: &str, program: &Path, arguments: &[String], output: &Path) -> Result<Process> {
+        Process::start_in(name, program, arguments, &[], output)
+    }
+
+    /// As [`Process::start`], with these variables besides those of the test itself, of which those of etcd are left out.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or the program not be started.
+    pub fn start_in(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        variables: &[(String, String)],
+        output: &Path,
+    ) -> Result<Process> {
         let log = File::options().create(true).append(true).open(output)?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -38,6 +52,7 @@ impl Process {
                 command.env_remove(name);
             }
         }
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
         Ok(Process { name: name.to_owned(), child, output: output.to_owned() })
     }

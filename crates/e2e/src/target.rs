@@ -49,6 +49,35 @@ impl fmt::Display for Target {
     }
 }
 
+/// Which program a script of commands runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// The real etcdctl: what it prints is right.
+    Etcdctl,
+    Quoratectl,
+}
+
+impl Tool {
+    /// The program: etcdctl lies beside etcd, quoratectl is `$QUORATECTL_BIN`, by default the one in cargo's target
+    /// directory.
+    ///
+    /// # Errors
+    /// If it is not there, with the command that puts it there.
+    pub fn program(self) -> Result<PathBuf> {
+        match self {
+            Tool::Etcdctl => etcd_program("etcdctl"),
+            Tool::Quoratectl => {
+                let program = match env::var_os("QUORATECTL_BIN") {
+                    Some(path) => PathBuf::from(path),
+                    None => beside_this_test("quoratectl")?,
+                };
+                ensure!(program.is_file(), "{} is missing: run `cargo build -p ctl`", program.display());
+                Ok(program)
+            }
+        }
+    }
+}
+
 /// A program of the real etcd: `etcd`, `etcdctl` or `etcdutl`.
 ///
 /// # Errors

@@ -7,6 +7,8 @@
 mod connections;
 #[path = "abuse/frames.rs"]
 mod frames;
+#[path = "abuse/gateway.rs"]
+mod gateway;
 #[path = "abuse/leases.rs"]
 mod leases;
 #[path = "abuse/raw_http2.rs"]

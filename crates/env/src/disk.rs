@@ -102,6 +102,14 @@ pub trait DiskFile: Send + Sync {
         Ok(self.len()? == 0)
     }
 
+    /// How much space the file takes; holes in it take none. Where that cannot be told it is the length.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn taken_bytes(&self) -> io::Result<u64> {
+        self.len()
+    }
+
     /// Cuts or grows the file; new space reads as zero but need not be reserved.
     ///
     /// # Errors

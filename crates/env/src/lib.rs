@@ -15,7 +15,7 @@ mod sim_disk;
 
 pub use clock::{Clock, Monotonic, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, OpenMode};
-pub use panics::{catch_panic, is_panic_caught};
+pub use panics::{PanicFate, catch_panic, hook_text, panic_fate};
 pub use priority::give_way;
 pub use random::{Rng, SystemRng};
 pub use real_disk::{DirectoryLock, RealDisk};

@@ -143,6 +143,12 @@ pub(crate) fn put_prefix(out: &mut BytesMut, len: usize) {
     out.put_u32(u32::try_from(len).expect("checked against the longest message"));
 }
 
+/// Says that the message whose prefix `framed` begins with has `len` bytes.
+pub(crate) fn set_len(framed: &mut [u8], len: usize) {
+    let len = u32::try_from(len).expect("checked against the longest message");
+    framed[1..PREFIX_LEN].copy_from_slice(&len.to_be_bytes());
+}
+
 /// What is left of a long answer.
 #[derive(Debug)]
 pub(crate) enum ReplyTail {

@@ -1,5 +1,6 @@
 //! Tells the streams that would rather end than wait when the member has been without a leader for long.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,12 +16,13 @@ const LEADERLESS_CHECKS: u32 = 3;
 /// Watches over the leader on behalf of one worker's streams.
 pub(crate) struct Leadership {
     lost: Notify,
+    missing: Cell<bool>,
 }
 
 impl Leadership {
     /// Spawns the watch on the worker's `LocalSet`.
     pub(crate) fn start(status: Receiver<Status>, election_timeout: Duration) -> Rc<Leadership> {
-        let leadership = Rc::new(Leadership { lost: Notify::new() });
+        let leadership = Rc::new(Leadership { lost: Notify::new(), missing: Cell::new(false) });
         tokio::task::spawn_local(leadership.clone().run(status, election_timeout));
         leadership
     }
@@ -28,6 +30,12 @@ impl Leadership {
     /// Resolves when there was no leader for three election timeouts, as seen from now on.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> {
         self.lost.notified()
+    }
+
+    /// Whether there was no leader for an election timeout when that was looked at last. A moment without one belongs to
+    /// every change of leaders, and clients that come from a leader that died come in that moment.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.missing.get()
     }
 
     /// Ends with the member.
@@ -39,7 +47,8 @@ impl Leadership {
             }
             for check in 1.. {
                 sleep(election_timeout).await;
-                if has_leader(&status.borrow()) {
+                self.missing.set(!has_leader(&status.borrow()));
+                if !self.missing.get() {
                     break;
                 }
                 if check >= LEADERLESS_CHECKS {
@@ -75,9 +84,12 @@ mod tests {
             let leadership = Leadership::start(status, SECOND);
             assert!(timeout(100 * SECOND, leadership.lost()).await.is_err(), "there is a leader");
             change.send(with_leader(0)).unwrap();
-            assert!(timeout(SECOND * 5 / 2, leadership.lost()).await.is_err(), "not for long enough");
+            assert!(timeout(SECOND / 2, leadership.lost()).await.is_err() && !leadership.is_missing());
+            assert!(timeout(SECOND * 2, leadership.lost()).await.is_err(), "not for long enough");
+            assert!(leadership.is_missing());
             change.send(with_leader(2)).unwrap();
             assert!(timeout(100 * SECOND, leadership.lost()).await.is_err(), "there is one again");
+            assert!(!leadership.is_missing());
             change.send(with_leader(0)).unwrap();
             assert!(timeout(SECOND * 7 / 2, leadership.lost()).await.is_ok());
         });

@@ -1,6 +1,7 @@
 //! Which method a path names.
 
 use api::errors::Code;
+use types::go_quote;
 
 use crate::status::Status;
 
@@ -31,6 +32,7 @@ pub(crate) enum Route {
     Defragment,
     MoveLeader,
     HealthCheck,
+    HealthList,
     HealthWatch,
     Lock,
     Unlock,
@@ -64,6 +66,97 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("/etcdserverpb.Maintenance/Downgrade", "Downgrade"),
 ];
 
+/// How many messages a call of a method has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    Unary,
+    ServerStream,
+    BidiStream,
+}
+
+impl CallKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            CallKind::Unary => "unary",
+            CallKind::ServerStream => "server_stream",
+            CallKind::BidiStream => "bidi_stream",
+        }
+    }
+}
+
+/// A method as metrics call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Method {
+    pub(crate) service: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) kind: CallKind,
+}
+
+/// A method's place in [`METHODS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MethodId(pub(crate) usize);
+
+const fn method(service: &'static str, name: &'static str, kind: CallKind) -> Method {
+    Method { service, name, kind }
+}
+
+/// Every method: those that are served, in the order of [`Route`], then those of [`NOT_YET`], in theirs.
+#[rustfmt::skip] // one row is one method
+pub(crate) static METHODS: [Method; 52] = [
+    method("etcdserverpb.KV", "Range", CallKind::Unary),
+    method("etcdserverpb.KV", "RangeStream", CallKind::ServerStream),
+    method("etcdserverpb.KV", "Put", CallKind::Unary),
+    method("etcdserverpb.KV", "DeleteRange", CallKind::Unary),
+    method("etcdserverpb.KV", "Txn", CallKind::Unary),
+    method("etcdserverpb.KV", "Compact", CallKind::Unary),
+    method("etcdserverpb.Watch", "Watch", CallKind::BidiStream),
+    method("etcdserverpb.Lease", "LeaseGrant", CallKind::Unary),
+    method("etcdserverpb.Lease", "LeaseRevoke", CallKind::Unary),
+    method("etcdserverpb.Lease", "LeaseKeepAlive", CallKind::BidiStream),
+    method("etcdserverpb.Lease", "LeaseTimeToLive", CallKind::Unary),
+    method("etcdserverpb.Lease", "LeaseLeases", CallKind::Unary),
+    method("etcdserverpb.Cluster", "MemberList", CallKind::Unary),
+    method("etcdserverpb.Cluster", "MemberAdd", CallKind::Unary),
+    method("etcdserverpb.Cluster", "MemberRemove", CallKind::Unary),
+    method("etcdserverpb.Cluster", "MemberUpdate", CallKind::Unary),
+    method("etcdserverpb.Cluster", "MemberPromote", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "Alarm", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "Status", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "Hash", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "HashKV", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "Defragment", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "MoveLeader", CallKind::Unary),
+    method("grpc.health.v1.Health", "Check", CallKind::Unary),
+    method("grpc.health.v1.Health", "List", CallKind::Unary),
+    method("grpc.health.v1.Health", "Watch", CallKind::ServerStream),
+    method("v3lockpb.Lock", "Lock", CallKind::Unary),
+    method("v3lockpb.Lock", "Unlock", CallKind::Unary),
+    method("v3electionpb.Election", "Campaign", CallKind::Unary),
+    method("v3electionpb.Election", "Proclaim", CallKind::Unary),
+    method("v3electionpb.Election", "Leader", CallKind::Unary),
+    method("v3electionpb.Election", "Observe", CallKind::ServerStream),
+    method("v3electionpb.Election", "Resign", CallKind::Unary),
+    method("etcdserverpb.Auth", "AuthEnable", CallKind::Unary),
+    method("etcdserverpb.Auth", "AuthDisable", CallKind::Unary),
+    method("etcdserverpb.Auth", "AuthStatus", CallKind::Unary),
+    method("etcdserverpb.Auth", "Authenticate", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserAdd", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserGet", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserList", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserDelete", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserChangePassword", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserGrantRole", CallKind::Unary),
+    method("etcdserverpb.Auth", "UserRevokeRole", CallKind::Unary),
+    method("etcdserverpb.Auth", "RoleAdd", CallKind::Unary),
+    method("etcdserverpb.Auth", "RoleGet", CallKind::Unary),
+    method("etcdserverpb.Auth", "RoleList", CallKind::Unary),
+    method("etcdserverpb.Auth", "RoleDelete", CallKind::Unary),
+    method("etcdserverpb.Auth", "RoleGrantPermission", CallKind::Unary),
+    method("etcdserverpb.Auth", "RoleRevokePermission", CallKind::Unary),
+    method("etcdserverpb.Maintenance", "Snapshot", CallKind::ServerStream),
+    method("etcdserverpb.Maintenance", "Downgrade", CallKind::Unary),
+];
+
 const SERVICES: [&str; 9] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
@@ -77,6 +170,10 @@ const SERVICES: [&str; 9] = [
 ];
 
 impl Route {
+    pub(crate) fn id(self) -> MethodId {
+        MethodId(self as usize)
+    }
+
     /// The method that `path` names, query and all.
     ///
     /// # Errors
@@ -108,6 +205,7 @@ impl Route {
             "/etcdserverpb.Maintenance/Defragment" => Route::Defragment,
             "/etcdserverpb.Maintenance/MoveLeader" => Route::MoveLeader,
             "/grpc.health.v1.Health/Check" => Route::HealthCheck,
+            "/grpc.health.v1.Health/List" => Route::HealthList,
             "/grpc.health.v1.Health/Watch" => Route::HealthWatch,
             "/v3lockpb.Lock/Lock" => Route::Lock,
             "/v3lockpb.Lock/Unlock" => Route::Unlock,
@@ -122,6 +220,14 @@ impl Route {
     }
 }
 
+impl MethodId {
+    /// A method that is known and not served yet.
+    pub(crate) fn not_yet(path: &str) -> Option<MethodId> {
+        let place = NOT_YET.iter().position(|(known, _)| *known == path)?;
+        Some(MethodId(METHODS.len() - NOT_YET.len() + place))
+    }
+}
+
 fn unserved(path: &str) -> Status {
     let text = if let Some((_, name)) = NOT_YET.iter().find(|(known, _)| *known == path) {
         format!("quorate: {name} is not implemented yet")
@@ -131,7 +237,7 @@ fn unserved(path: &str) -> Status {
             false => format!("unknown service {service}"),
         }
     } else {
-        format!("malformed method name: {path:?}")
+        format!("malformed method name: {}", go_quote(path))
     };
     Status::new(Code::Unimplemented, text)
 }
@@ -164,6 +270,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn methods_are_numbered_as_they_are_listed() {
+        for (number, method) in METHODS.iter().enumerate() {
+            let path = format!("/{}/{}", method.service, method.name);
+            let id = Route::parse(&path).map_or_else(|_| MethodId::not_yet(&path), |route| Some(route.id()));
+            assert_eq!(id, Some(MethodId(number)), "{path}");
+        }
+    }
+
     /// Every method of the .proto files is served or listed as not there yet.
     #[test]
     fn every_method_of_the_api_is_known() {
@@ -184,10 +299,21 @@ mod tests {
                     let path = format!("/{package}.{service}/{}", rest.split('(').next().unwrap());
                     let listed = NOT_YET.iter().any(|(known, _)| *known == path);
                     assert_ne!(Route::parse(&path).is_ok(), listed, "{path}");
+                    let (asks, answers) = line.split_once("returns").unwrap();
+                    let kind = match (asks.contains("stream "), answers.contains("stream ")) {
+                        (false, false) => CallKind::Unary,
+                        (false, true) => CallKind::ServerStream,
+                        (true, true) => CallKind::BidiStream,
+                        (true, false) => panic!("there is no such method"),
+                    };
+                    let name = path.rsplit('/').next().unwrap();
+                    let of_service = format!("{package}.{service}");
+                    let method = METHODS.iter().find(|method| method.service == of_service && method.name == name);
+                    assert_eq!(method.map(|method| method.kind), Some(kind), "{path}");
                     methods += 1;
                 }
             }
         }
-        assert_eq!(methods, 51);
+        assert_eq!(methods, 52);
     }
 }

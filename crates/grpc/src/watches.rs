@@ -4,44 +4,53 @@
 //! that may block.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use env::{Clock, Monotonic};
+use hashbrown::HashMap;
 use mvcc::View;
 use server::{Handle, LargeReads, read_history};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 use watch::{CreateRequest, HistoryError, HistoryLoad, Hub, HubOptions, Message, Next, StreamId};
 
+use crate::meters::WorkerMeters;
+
 /// The watch streams of one worker.
 pub(crate) struct Watches {
     hub: RefCell<Hub>,
-    /// The tasks of the streams that wait for output.
-    waiting: RefCell<HashMap<StreamId, Waker>>,
+    /// The tasks of the streams, from when they first waited for output.
+    wakers: RefCell<HashMap<StreamId, Waker>>,
     /// Told when the hub's next tick may have moved.
     tick_moved: Notify,
     view: View,
     large_reads: LargeReads,
     clock: Arc<dyn Clock>,
+    meters: Rc<WorkerMeters>,
 }
 
 impl Watches {
     /// Sets up the hub and spawns its driver on the worker's `LocalSet`.
-    pub(crate) fn start(handle: &Handle, clock: Arc<dyn Clock>, options: HubOptions) -> Rc<Watches> {
+    pub(crate) fn start(
+        handle: &Handle,
+        clock: Arc<dyn Clock>,
+        options: HubOptions,
+        meters: Rc<WorkerMeters>,
+    ) -> Rc<Watches> {
         let published = Arc::new(Notify::new());
         let bell = published.clone();
         let hub = Hub::new(handle.event_log().clone(), options, move || bell.notify_one());
         let watches = Rc::new(Watches {
             hub: RefCell::new(hub),
-            waiting: RefCell::default(),
+            wakers: RefCell::default(),
             tick_moved: Notify::new(),
             view: handle.view().clone(),
             large_reads: handle.large_reads().clone(),
             clock,
+            meters,
         });
         tokio::task::spawn_local(drive(Rc::downgrade(&watches), published));
         watches
@@ -49,12 +58,23 @@ impl Watches {
 
     /// Opens a stream without watchers.
     pub(crate) fn open(self: &Rc<Self>) -> WatchStream {
-        let id = self.hub.borrow_mut().open_stream();
+        let id = self.with_hub(Hub::open_stream);
         WatchStream { watches: self.clone(), id }
     }
 
-    /// Does something with the hub, then wakes whoever has something to do by it.
+    /// As [`Watches::act`], and notes what the hub holds then.
     fn with_hub<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> T {
+        let result = self.act(act);
+        self.note_counts();
+        result
+    }
+
+    fn note_counts(&self) {
+        self.meters.set_watch(self.hub.borrow().counts());
+    }
+
+    /// Does something with the hub, then wakes whoever has something to do by it.
+    fn act<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> T {
         let mut ready = Vec::new();
         let result = {
             let mut hub = self.hub.borrow_mut();
@@ -63,10 +83,9 @@ impl Watches {
             result
         };
         if !ready.is_empty() {
-            let mut waiting = self.waiting.borrow_mut();
-            let woken: Vec<Waker> = ready.iter().filter_map(|stream| waiting.remove(stream)).collect();
-            drop(waiting);
-            woken.into_iter().for_each(Waker::wake);
+            // Being woken, a task is put in line and no more.
+            let wakers = self.wakers.borrow();
+            ready.iter().filter_map(|stream| wakers.get(stream)).for_each(Waker::wake_by_ref);
         }
         result
     }
@@ -153,16 +172,25 @@ impl WatchStream {
     /// The next message for the client.
     pub(crate) fn poll_message(&self, context: &mut Context<'_>) -> Poll<Message> {
         loop {
-            let next = self.watches.with_hub(|hub| hub.next_message(self.id));
+            let next = self.watches.act(|hub| hub.next_message(self.id));
             match next {
                 Next::Message(message) => return Poll::Ready(message),
                 Next::Load(load) => self.watches.start_load(load),
                 Next::Idle => {
-                    self.watches.waiting.borrow_mut().insert(self.id, context.waker().clone());
+                    self.watches.note_counts();
+                    let mut wakers = self.watches.wakers.borrow_mut();
+                    if !wakers.get(&self.id).is_some_and(|waker| waker.will_wake(context.waker())) {
+                        wakers.insert(self.id, context.waker().clone());
+                    }
                     return Poll::Pending;
                 }
             }
         }
+    }
+
+    /// To be called by whoever stops before there is no further message.
+    pub(crate) fn note_counts(&self) {
+        self.watches.note_counts();
     }
 
     /// As [`WatchStream::poll_message`].
@@ -173,7 +201,7 @@ impl WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        self.watches.waiting.borrow_mut().remove(&self.id);
+        let _waker = self.watches.wakers.borrow_mut().remove(&self.id);
         self.watches.with_hub(|hub| hub.close_stream(self.id));
     }
 }

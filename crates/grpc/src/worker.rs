@@ -17,9 +17,11 @@ use watch::{HeaderTemplate, HubOptions};
 
 use crate::header::HeaderWriter;
 use crate::leadership::Leadership;
+use crate::meters::{Meters, WorkerMeters};
+use crate::route::CallKind;
 use crate::rpc::Metadata;
 use crate::status::Status;
-use crate::transport::{self, Budget, ConnectionError, Protocol};
+use crate::transport::{self, Account, Budget, ConnectionError, Protocol};
 use crate::watches::Watches;
 use crate::{http1, service};
 
@@ -42,6 +44,10 @@ pub struct Settings {
     pub call_memory_bytes: usize,
     /// Origins that browsers may call from (`--cors`); `*` stands for all.
     pub cors_origins: Vec<String>,
+    /// Whether the JSON gateway is there (`--enable-grpc-gateway`).
+    pub serves_gateway: bool,
+    /// Hosts that plain HTTP requests may name (`--host-whitelist`); none, and `*`, stand for all.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Settings {
@@ -53,8 +59,23 @@ impl Default for Settings {
             opening_timeout: Duration::from_secs(10),
             call_memory_bytes: 256 << 20,
             cors_origins: vec!["*".into()],
+            serves_gateway: true,
+            hosts: vec!["*".into()],
         }
     }
+}
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// gRPC and plain HTTP.
+    Everything,
+    /// `--listen-client-urls` beside `--listen-client-http-urls`.
+    Grpc,
+    /// `--listen-client-http-urls`.
+    Http,
+    /// `--listen-metrics-urls`: metrics and probes.
+    Metrics,
 }
 
 /// One network worker. Cheap to clone; stays on its thread.
@@ -68,13 +89,22 @@ struct Inner {
     header: HeaderWriter,
     watches: Rc<Watches>,
     leadership: Rc<Leadership>,
+    meters: Rc<WorkerMeters>,
+    /// Those of all workers.
+    all_meters: Arc<Meters>,
     connections: Cell<usize>,
     connection_ended: Notify,
 }
 
 impl Worker {
     /// Sets up the calling thread, which must run a current-thread runtime with time and I/O, inside a `LocalSet`.
-    pub fn start(handle: Handle, settings: Settings, clock: Arc<dyn Clock>, rng: &mut dyn Rng) -> Worker {
+    pub fn start(
+        handle: Handle,
+        settings: Settings,
+        all_meters: Arc<Meters>,
+        clock: Arc<dyn Clock>,
+        rng: &mut dyn Rng,
+    ) -> Worker {
         let (identity, limits) = (handle.identity(), handle.limits());
         let options = HubOptions {
             progress_notify_interval: with_jitter(limits.progress_notify_interval, rng),
@@ -82,7 +112,8 @@ impl Worker {
             ..HubOptions::default()
         };
         let header = HeaderWriter::new(identity.cluster_id, identity.member_id);
-        let watches = Watches::start(&handle, clock, options);
+        let meters = all_meters.new_worker(&clock);
+        let watches = Watches::start(&handle, clock, options, meters.clone());
         let leadership = Leadership::start(handle.status_changes(), limits.election_timeout);
         Worker(Rc::new(Inner {
             handle,
@@ -91,23 +122,30 @@ impl Worker {
             header,
             watches,
             leadership,
+            meters,
+            all_meters,
             connections: Cell::new(0),
             connection_ended: Notify::new(),
         }))
     }
 
     /// Serves a TCP connection until it ends. To be spawned on the worker's thread.
-    pub async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr) {
+    pub async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr, surface: Surface) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection lost before it began");
             return;
         }
-        self.serve(stream, peer).await;
+        self.serve(stream, peer, surface).await;
     }
 
     /// Serves a connection of any kind until it ends; `peer` is for the log. Once the member stops, calls under way may
     /// finish and no new ones are taken.
-    pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: impl std::fmt::Display) {
+    pub async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: impl std::fmt::Display,
+        surface: Surface,
+    ) {
         let _counted = Counted::new(&self);
         let opening_timeout = self.0.settings.opening_timeout;
         let Ok(Ok((protocol, stream))) = timeout(opening_timeout, transport::read_opening(stream)).await else {
@@ -115,12 +153,14 @@ impl Worker {
             return;
         };
         // Boxed, so that a connection that has not said anything yet costs little.
-        let ended = match protocol {
-            Protocol::Http1 => {
-                Box::pin(http1::serve(stream, self)).await;
+        let ended = match (protocol, surface) {
+            // Nothing that could be said would be understood.
+            (Protocol::Http1, Surface::Grpc) | (Protocol::Http2, Surface::Http | Surface::Metrics) => Ok(()),
+            (Protocol::Http1, _) => {
+                Box::pin(http1::serve(stream, self, surface)).await;
                 Ok(())
             }
-            Protocol::Http2 => Box::pin(self.serve_http2(stream)).await,
+            (Protocol::Http2, _) => Box::pin(self.serve_http2(stream)).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended");
@@ -152,6 +192,11 @@ impl Worker {
         }
     }
 
+    /// For the calls of a connection that is not HTTP/2.
+    pub(crate) fn open_account(&self) -> Account {
+        Account::open(&self.0.budget)
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
     }
@@ -166,6 +211,14 @@ impl Worker {
 
     pub(crate) fn leadership(&self) -> &Leadership {
         &self.0.leadership
+    }
+
+    pub(crate) fn meters(&self) -> &Rc<WorkerMeters> {
+        &self.0.meters
+    }
+
+    pub(crate) fn all_meters(&self) -> &Arc<Meters> {
+        &self.0.all_meters
     }
 
     pub(crate) fn header(&self) -> &HeaderWriter {
@@ -189,12 +242,13 @@ impl Worker {
     ///
     /// # Errors
     /// The status to end the call with.
-    pub(crate) fn admit(&self, metadata: &Metadata, serves_on_learner: bool) -> Result<(), Status> {
+    pub(crate) fn admit(&self, metadata: &Metadata, kind: CallKind, serves_on_learner: bool) -> Result<(), Status> {
         if !serves_on_learner && self.0.handle.is_learner() {
             return Err(api::errors::NOT_SUPPORTED_FOR_LEARNER.into());
         }
         metadata.check_api_version()?;
-        if metadata.wants_leader && self.0.handle.leader().is_none() {
+        self.0.meters.count_request(kind, &metadata.client_version);
+        if metadata.wants_leader && self.0.handle.leader().is_none() && self.0.leadership.is_missing() {
             return Err(api::errors::NO_LEADER.into());
         }
         Ok(())

@@ -57,7 +57,25 @@ pub struct Lessor {
     options: LessorOptions,
     leases: HashMap<LeaseId, Lease>,
     primary: Option<Primary>,
+    counts: Counts,
 }
+
+/// What has happened to leases since the start, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub granted: u64,
+    pub revoked: u64,
+    /// While this member led.
+    pub renewed: u64,
+    /// Reported as lapsed; one that is reported again counts again.
+    pub expired: u64,
+    /// Times to live that were granted: how many were at most `1 << place` and above half of that. The last place has all that were above.
+    pub ttls: [u64; TTL_PLACES],
+    pub ttls_sum: u64,
+}
+
+/// Of powers of two that times to live are sorted by, and one.
+pub const TTL_PLACES: usize = 25;
 
 #[derive(Debug, Default)]
 struct Lease {
@@ -71,7 +89,7 @@ struct Lease {
 impl Lessor {
     /// No leases; not primary.
     pub fn new(options: LessorOptions) -> Lessor {
-        Lessor { options, leases: HashMap::new(), primary: None }
+        Lessor { options, leases: HashMap::new(), primary: None, counts: Counts::default() }
     }
 
     /// Takes the leases back from storage. Their keys are attached by the caller, which reads the keys anyway.
@@ -105,6 +123,7 @@ impl Lessor {
         }
         let ttl = ttl.max(self.options.ttl_min);
         self.leases.insert(id, Lease { ttl, ..Lease::default() });
+        self.counts.granted(ttl);
         if let Some(primary) = &mut self.primary {
             let deadline = now.plus(seconds(ttl));
             primary.set(id, deadline, self.options.first_checkpoint(now, deadline));
@@ -118,6 +137,7 @@ impl Lessor {
     /// If there is no such lease.
     pub fn revoke(&mut self, id: LeaseId) -> Result<Vec<Box<[u8]>>, NotFound> {
         let lease = self.leases.remove(&id).ok_or(NotFound)?;
+        self.counts.revoked += 1;
         if let Some(primary) = &mut self.primary {
             primary.remove(id);
         }
@@ -161,6 +181,15 @@ impl Lessor {
     }
 
     // What anyone may ask.
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Goes on counting where a lessor stopped that this one takes the place of.
+    pub fn continue_counts(&mut self, of: &Lessor) {
+        self.counts = of.counts.clone();
+    }
 
     pub fn contains(&self, id: LeaseId) -> bool {
         self.leases.contains_key(&id)
@@ -240,13 +269,16 @@ impl Lessor {
         let clear_checkpoint = lease.remaining_ttl > 0 || primary.is_checkpointed(id) || is_unknown;
         let deadline = now.plus(seconds(lease.ttl));
         primary.renew(id, deadline, self.options.first_checkpoint(now, deadline));
+        self.counts.renewed += 1;
         Ok(Renewal { ttl: lease.ttl, clear_checkpoint })
     }
 
     /// Up to `max` leases whose time is over at `now`, the longest overdue first, to be revoked through the log. One
     /// that is still there three seconds later is reported again. Empty where this member is not primary.
     pub fn expired(&mut self, now: Monotonic, max: usize) -> Vec<LeaseId> {
-        self.primary.as_mut().map(|primary| primary.take_lapsed(now, RETRY, max)).unwrap_or_default()
+        let lapsed = self.primary.as_mut().map(|primary| primary.take_lapsed(now, RETRY, max)).unwrap_or_default();
+        self.counts.expired += lapsed.len() as u64;
+        lapsed
     }
 
     /// Up to `max` leases that are due for a checkpoint at `now`, with their remaining seconds (rounded up), to be
@@ -264,6 +296,16 @@ impl Lessor {
 impl LessorOptions {
     fn first_checkpoint(&self, now: Monotonic, deadline: Monotonic) -> Option<Monotonic> {
         self.checkpoint_interval.map(|interval| now.plus(interval)).filter(|&at| at < deadline)
+    }
+}
+
+impl Counts {
+    fn granted(&mut self, ttl: i64) {
+        let ttl = u64::try_from(ttl).unwrap_or(0);
+        let place = ttl.saturating_sub(1).checked_ilog2().map_or(0, |log| log as usize + 1);
+        self.granted += 1;
+        self.ttls[place.min(TTL_PLACES - 1)] += 1;
+        self.ttls_sum += ttl;
     }
 }
 

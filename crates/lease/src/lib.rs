@@ -14,4 +14,4 @@ mod lessor;
 mod primary;
 
 pub use error::{GrantError, NotFound, RenewError};
-pub use lessor::{Lessor, LessorOptions, Renewal, StoredLease, TTL_MAX, TimeToLive};
+pub use lessor::{Counts, Lessor, LessorOptions, Renewal, StoredLease, TTL_MAX, TTL_PLACES, TimeToLive};

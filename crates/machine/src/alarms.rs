@@ -21,6 +21,16 @@ pub enum Alarm {
     Corrupt,
 }
 
+impl Alarm {
+    /// As etcd calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Alarm::NoSpace => "NOSPACE",
+            Alarm::Corrupt => "CORRUPT",
+        }
+    }
+}
+
 /// The alarms that are raised, by member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alarms(BTreeSet<(MemberId, Alarm)>);
@@ -39,6 +49,11 @@ impl Alarms {
     /// Whether it is known of this member that its data differs.
     pub fn is_corrupt(&self, member: MemberId) -> bool {
         self.0.contains(&(member, Alarm::Corrupt))
+    }
+
+    /// Those that are raised here and not in `other`.
+    pub fn without<'a>(&'a self, other: &'a Alarms) -> impl Iterator<Item = (MemberId, Alarm)> + 'a {
+        self.0.difference(&other.0).copied()
     }
 
     pub fn is_empty(&self) -> bool {

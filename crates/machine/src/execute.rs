@@ -9,13 +9,14 @@ use backend::Staged;
 use bytes::BytesMut;
 use env::Monotonic;
 use membership::ClusterVersion;
-use mvcc::{Batch, Change, Changes, Current};
+use mvcc::{Batch, Change, Changes, Current, Work};
 use prost::Message;
 use types::{EntryKind, LeaseId, LogEntry};
 use watch::{Event, RevisionEvents};
 
 use crate::alarms::Alarm;
 use crate::cost::txn_cost;
+use crate::counts::Operation;
 use crate::digest::{Folding, Mark};
 use crate::error::{ApplyError, Failure, MachineError};
 use crate::kv;
@@ -97,9 +98,17 @@ impl<'a, 'b> Execution<'a, 'b> {
         let Some(request) = read.request else {
             return Ok((id, Err(ApplyError::Undecodable("unknown kind of request".to_owned()))));
         };
+        let operation = Operation::of(&request);
         match self.request(request) {
-            Ok(reply) => Ok((id, Ok(reply))),
-            Err(Failure::Refused(error)) => Ok((id, Err(error))),
+            Ok(reply) => {
+                self.out.counts.note(operation, true);
+                Ok((id, Ok(reply)))
+            }
+            Err(Failure::Refused(error)) => {
+                // etcd takes what is compacted for a success.
+                self.out.counts.note(operation, error == ApplyError::Compacted);
+                Ok((id, Err(error)))
+            }
             Err(Failure::Broken(error)) => Err(error),
         }
     }
@@ -130,7 +139,9 @@ impl<'a, 'b> Execution<'a, 'b> {
             }
             Request::ClusterVersionSet(request) => {
                 self.membership_changed = true;
+                let before = self.state.membership.version();
                 members::set_version(&mut self.state.membership, request, self.staged)?;
+                self.out.versions_before.extend(before);
                 Ok(self.unchanged())
             }
             Request::ClusterMemberAttrSet(request) => {
@@ -204,6 +215,7 @@ impl<'a, 'b> Execution<'a, 'b> {
         let lessor = self.state.shared.lessor();
         let mut store = self.batch.txn();
         let path = txn::choose_path(&store, request)?;
+        self.out.counts.add(Work { ranges: path.compares, ..Work::default() });
         txn::check(&store, lessor, readable, request, &path)?;
         let body = txn::run(&mut store, lessor, readable.current, request, &path);
         let changes = store.finish(self.staged);
@@ -215,6 +227,7 @@ impl<'a, 'b> Execution<'a, 'b> {
     /// Never proposed by this server, but etcd's log may hold it.
     fn range(&mut self, range: &RangeRequest) -> Result<Reply, Failure> {
         kv::check_key(&range.key)?;
+        self.out.counts.add(Work { ranges: 1, ..Work::default() });
         let mut query = range_query(range)?;
         query.revision = query.revision.max(0);
         Ok(Reply::range(self.batch.txn().range(&query)?))
@@ -258,7 +271,8 @@ impl<'a, 'b> Execution<'a, 'b> {
 
     /// Turns changes into events; returns the store's revision.
     fn publish(&mut self, changes: Changes) -> Result<i64, Failure> {
-        let Changes { revision, changes } = changes;
+        let Changes { revision, changes, work } = changes;
+        self.out.counts.add(work);
         if !changes.is_empty() {
             let batch = &*self.batch;
             let event = |change: Change| {

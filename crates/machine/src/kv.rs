@@ -54,6 +54,9 @@ pub(crate) fn check_kept(state: &impl State, put: &PutRequest) -> Result<(), Fai
 /// Carries out a put that was checked.
 pub(crate) fn put(txn: &mut Txn<'_>, lessor: &Mutex<Lessor>, put: &PutRequest) -> Result<PutAnswer, Failure> {
     let mut lease = LeaseId(put.lease);
+    if put.prev_kv || keeps_something(put) {
+        txn.count_range();
+    }
     let previous = if keeps_something(put) {
         let kept = txn.record(&put.key)?.ok_or(ApplyError::KeyNotFound)?;
         if put.ignore_lease {
@@ -75,6 +78,9 @@ pub(crate) fn delete_range(
     lessor: &Mutex<Lessor>,
     delete: &DeleteRangeRequest,
 ) -> Result<DeleteAnswer, Failure> {
+    if delete.prev_kv {
+        txn.count_range();
+    }
     let deleted = txn.delete_range(&key_range(&delete.key, &delete.range_end));
     for current in &deleted {
         reattach(lessor, current.key(), Some(current), LeaseId::NONE);

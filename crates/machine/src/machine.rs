@@ -5,12 +5,13 @@ use std::sync::Arc;
 use backend::{Backend, Staged};
 use env::Monotonic;
 use lease::LessorOptions;
-use membership::Membership;
+use membership::{ClusterVersion, Membership};
 use mvcc::{Store, StoreOptions};
 use types::{Index, LogEntry, Term};
 use watch::RevisionEvents;
 
 use crate::alarms::Alarms;
+use crate::counts::Counts;
 use crate::digest::{self, Digest};
 use crate::error::{ApplyError, MachineError};
 use crate::execute::Execution;
@@ -62,6 +63,9 @@ pub struct Applied {
     pub alarms_changed: bool,
     /// [`Shared::membership`] has changed.
     pub membership_changed: bool,
+    /// What the cluster's version was before it was set, each time.
+    pub versions_before: Vec<ClusterVersion>,
+    pub counts: Counts,
 }
 
 /// The replicated state. Owned by one thread; others read through [`Machine::shared`].
@@ -117,12 +121,16 @@ impl Machine {
             return Err(MachineError::OtherState { expected: expected.0, found, applied });
         }
         let replacement = self.store.prepare(&view).map_err(MachineError::Mvcc)?;
-        let lessor = restore::lessor(&view, |visit| replacement.attachments(visit), self.state.options.lessor)?;
+        let mut lessor = restore::lessor(&view, |visit| replacement.attachments(visit), self.state.options.lessor)?;
         let alarms = restore::alarms(&view)?;
         let membership = restore::membership(&view)?;
         let adoption = self.backend.begin_adoption(received)?;
         self.store.replace(replacement, || adoption.publish());
-        let replaced = std::mem::replace(&mut *self.state.shared.lessor().lock(), lessor);
+        let replaced = {
+            let mut current = self.state.shared.lessor().lock();
+            lessor.continue_counts(&current);
+            std::mem::replace(&mut *current, lessor)
+        };
         drop(replaced);
         (self.state.alarms, self.state.membership) = (alarms, membership);
         (self.applied, self.digest) = (found, Digest::restored(view.digest()));

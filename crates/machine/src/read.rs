@@ -71,6 +71,14 @@ impl Shared {
     /// # Errors
     /// As [`Shared::range`]; and [`RequestError::EmptyOperation`] if there is something else in it.
     pub fn read_only_txn(&self, txn: &TxnRequest) -> Result<Reply, Failure> {
+        self.read_only_txn_with_reads(txn).map(|(reply, _)| reply)
+    }
+
+    /// As [`Shared::read_only_txn`]; tells also how many reads that took, compares included.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_only_txn_with_reads(&self, txn: &TxnRequest) -> Result<(Reply, u64), Failure> {
         let view = self.view();
         loop {
             let revision = view.revision();
@@ -137,7 +145,7 @@ impl Shared {
     }
 }
 
-fn txn_at(state: &Pinned<'_>, txn: &TxnRequest) -> Result<Reply, Failure> {
+fn txn_at(state: &Pinned<'_>, txn: &TxnRequest) -> Result<(Reply, u64), Failure> {
     let path = choose_path(state, txn)?;
     let readable = Readable { compacted: state.view.compacted(), current: state.revision };
     let mut queries = Vec::new();
@@ -147,12 +155,13 @@ fn txn_at(state: &Pinned<'_>, txn: &TxnRequest) -> Result<Reply, Failure> {
         queries.push(range_query(range)?);
         readable.check(range)?;
     }
+    let reads = path.compares + queries.len() as u64;
     let mut body = BytesMut::new();
     put_succeeded(&mut body, path.succeeded);
     for query in queries {
         put_range(&mut body, state.revision, state.range(query)?)?;
     }
-    Ok(Reply::encoded(state.revision, body))
+    Ok((Reply::encoded(state.revision, body), reads))
 }
 
 /// The store as it is at one revision.

@@ -34,18 +34,21 @@ const RESPONSE_TXN: u8 = wire::bytes_tag(4);
 pub(crate) struct Path {
     pub(crate) succeeded: bool,
     nested: Vec<bool>,
+    /// How many compares were evaluated.
+    pub(crate) compares: u64,
 }
 
 /// Evaluates every compare on the way.
 pub(crate) fn choose_path(state: &impl State, txn: &TxnRequest) -> Result<Path, MvccError> {
-    let mut nested = Vec::new();
-    let succeeded = choose(state, txn, &mut nested)?;
-    Ok(Path { succeeded, nested })
+    let mut path = Path::default();
+    path.succeeded = choose(state, txn, &mut path)?;
+    Ok(path)
 }
 
-fn choose(state: &impl State, txn: &TxnRequest, nested: &mut Vec<bool>) -> Result<bool, MvccError> {
+fn choose(state: &impl State, txn: &TxnRequest, path: &mut Path) -> Result<bool, MvccError> {
     let mut succeeded = true;
     for compare in &txn.compare {
+        path.compares += 1;
         if !holds(state, compare)? {
             succeeded = false;
             break;
@@ -53,9 +56,9 @@ fn choose(state: &impl State, txn: &TxnRequest, nested: &mut Vec<bool>) -> Resul
     }
     for op in branch(txn, succeeded) {
         if let Some(Request::RequestTxn(inner)) = &op.request {
-            let at = nested.len();
-            nested.push(false);
-            nested[at] = choose(state, inner, nested)?;
+            let at = path.nested.len();
+            path.nested.push(false);
+            path.nested[at] = choose(state, inner, path)?;
         }
     }
     Ok(succeeded)
@@ -207,6 +210,7 @@ impl Run<'_, '_> {
                 Request::RequestRange(range) => {
                     let mut query = range_query(range)?;
                     query.revision = query.revision.max(0);
+                    self.store.count_range();
                     let result = self.store.range(&query)?;
                     put_range(out, self.revision(), result)?;
                 }

@@ -49,5 +49,5 @@ pub use prune::PruneStep;
 pub use query::{RangeQuery, RangeResult, SortOrder, SortTarget};
 pub use rows::RangeRows;
 pub use store::{Batch, Replacement, Store, StoreOptions};
-pub use txn::{Change, Changes, Txn};
+pub use txn::{Change, Changes, Txn, Work};
 pub use view::View;

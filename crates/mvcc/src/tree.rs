@@ -235,6 +235,11 @@ impl Tree {
         }
     }
 
+    /// How many keys live.
+    pub(crate) fn live_count(&self) -> u64 {
+        self.root.live
+    }
+
     /// The number of node positions, for [`Tree::leaf_at_mut`].
     pub(crate) fn node_count(&self) -> u32 {
         self.nodes.len() as u32

@@ -22,6 +22,7 @@ pub struct Txn<'a> {
     shared: &'a Arc<Shared>,
     changes: Vec<Change>,
     has_deleted: bool,
+    work: Work,
 }
 
 /// One change of one key.
@@ -42,11 +43,23 @@ pub struct Changes {
     pub revision: i64,
     /// In the order they were made.
     pub changes: Vec<Change>,
+    pub work: Work,
+}
+
+/// What was asked of the store, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    pub puts: u64,
+    /// Bytes of the keys and values put.
+    pub put_bytes: u64,
+    /// However many keys they delete.
+    pub deletes: u64,
+    pub ranges: u64,
 }
 
 impl<'a> Txn<'a> {
     pub(crate) fn new(index: &'a mut Index, shared: &'a Arc<Shared>) -> Txn<'a> {
-        Txn { index, shared, changes: Vec::new(), has_deleted: false }
+        Txn { index, shared, changes: Vec::new(), has_deleted: false, work: Work::default() }
     }
 
     /// The revision that reads see now: the transaction's own as soon as it has changed something.
@@ -71,6 +84,8 @@ impl<'a> Txn<'a> {
     /// or lease means passing it.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Option<Current> {
         let revision = self.next_revision();
+        self.work.puts += 1;
+        self.work.put_bytes += (key.len() + value.len()) as u64;
         let previous = self.index.put(key, |previous| {
             let before = previous.map(Record::meta);
             let meta = RecordMeta {
@@ -91,6 +106,7 @@ impl<'a> Txn<'a> {
 
     /// Deletes every live key of `range` and returns what was current, in key order.
     pub fn delete_range(&mut self, range: &KeyRange) -> Vec<Current> {
+        self.work.deletes += 1;
         let mut doomed = Vec::new();
         if range.is_single() {
             doomed.extend(self.index.current(&range.start).map(|current| Record::tombstone(current.key())));
@@ -131,7 +147,12 @@ impl<'a> Txn<'a> {
         let changes = std::mem::take(&mut self.changes);
         self.index.revision += i64::from(!changes.is_empty());
         staged.rows.extend(changes.iter().map(|change| (change.row, change.record.clone())));
-        Changes { revision: self.index.revision, changes }
+        Changes { revision: self.index.revision, changes, work: self.work }
+    }
+
+    /// Notes that the transaction was asked to read something.
+    pub fn count_range(&mut self) {
+        self.work.ranges += 1;
     }
 
     fn next_revision(&self) -> Revision {

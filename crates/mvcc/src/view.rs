@@ -31,6 +31,11 @@ impl View {
         self.0.compacted()
     }
 
+    /// How many keys live.
+    pub fn key_count(&self) -> u64 {
+        self.0.index.read().tree.live_count()
+    }
+
     /// Reads a range at one revision.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ mod stream_body;
 mod stream_reader;
 mod stream_writer;
 mod tasks;
+mod transfers;
 mod transport;
 mod version;
 
@@ -53,4 +54,5 @@ pub use host::{Host, LeaseTimes, SnapshotChunks, SnapshotSink, SnapshotSource, S
 pub use outbox::{Figures, Outbox};
 pub use request::{HashKv, PeerError, PeerRequest, PeerResponse, Versions};
 pub use settings::Settings;
+pub use transfers::TransferFigures;
 pub use transport::Transport;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use env::{Clock, Monotonic};
+use metrics::{Counter, Histogram, Reading, names};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use types::{MemberId, Message, MessageKind};
@@ -21,6 +22,7 @@ use types::{MemberId, Message, MessageKind};
 use crate::frames::StreamKind;
 use crate::lane::Lane;
 use crate::settings::{QUEUE_MESSAGES_MAX, REMOTES_MAX, Settings};
+use crate::transfers::{TransferFigures, Transfers};
 
 /// Sends messages to peers and says which peers there are. Cheap to clone; usable from any thread.
 #[derive(Clone)]
@@ -65,7 +67,6 @@ pub(crate) struct Queued {
 }
 
 /// One peer: its lanes, and what is counted for it.
-#[derive(Default)]
 pub(crate) struct Target {
     append: Lane,
     message: Lane,
@@ -84,11 +85,45 @@ pub(crate) struct Target {
     /// What the last probe found, in nanoseconds, plus one; 0 before there was one.
     round_trip: AtomicU64,
     clock_drift: AtomicU64,
+    round_trips: Histogram,
+    lost_touch: Counter,
+    pub(crate) snapshots_sent: Transfers,
+    pub(crate) snapshots_received: Transfers,
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target {
+            append: Lane::default(),
+            message: Lane::default(),
+            unrouted: AtomicUsize::new(0),
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            sent_bytes: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+            send_failures: AtomicU64::new(0),
+            receive_failures: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            active_since: AtomicU64::new(0),
+            round_trip: AtomicU64::new(0),
+            clock_drift: AtomicU64::new(0),
+            round_trips: Histogram::new(names::PEER_ROUND_TRIP.buckets()),
+            lost_touch: Counter::new(),
+            snapshots_sent: Transfers::out(),
+            snapshots_received: Transfers::inward(),
+        }
+    }
 }
 
 /// Figures of one peer since it is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figures {
+    /// Whether it is a member; if not, it wrote to this one and may become one.
+    pub is_peer: bool,
+    /// Whether it is in touch, and how often it was lost out of touch.
+    pub is_active: bool,
+    pub lost_touch: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub send_failures: u64,
@@ -102,6 +137,10 @@ pub struct Figures {
     /// How long the last probe was under way, and how far the peer's wall clock was from this member's.
     pub round_trip: Option<Duration>,
     pub clock_drift: Option<Duration>,
+    /// Of all probes.
+    pub round_trips: Reading,
+    pub snapshots_sent: TransferFigures,
+    pub snapshots_received: TransferFigures,
 }
 
 /// What the transport found when it looked.
@@ -176,12 +215,21 @@ impl Outbox {
 
     /// What was counted for a peer.
     pub fn figures(&self, peer: MemberId) -> Option<Figures> {
-        self.0.state.lock().targets.get(&peer).map(|target| target.figures())
+        let state = self.0.state.lock();
+        Some(state.targets.get(&peer)?.figures(state.roster.peers.contains_key(&peer)))
     }
 
     /// What was counted for every peer.
     pub fn all_figures(&self) -> Vec<(MemberId, Figures)> {
-        self.0.state.lock().targets.iter().map(|(id, target)| (*id, target.figures())).collect()
+        // Who sends messages waits for the lock: memory is asked for without it.
+        let count = self.0.state.lock().targets.len();
+        let mut targets = Vec::with_capacity(count);
+        {
+            let state = self.0.state.lock();
+            let is_peer = |id| state.roster.peers.contains_key(id);
+            targets.extend(state.targets.iter().map(|(id, target)| (*id, is_peer(id), target.clone())));
+        }
+        targets.into_iter().map(|(id, is_peer, target)| (id, target.figures(is_peer))).collect()
     }
 
     /// Connections, requests and messages that were refused: garbage, wrong clusters, removed members.
@@ -410,19 +458,27 @@ impl Target {
 
     /// Out of touch. True if it was not before.
     pub(crate) fn deactivate(&self) -> bool {
-        self.active_since.swap(0, Ordering::Relaxed) != 0
+        let was_active = self.active_since.swap(0, Ordering::Relaxed) != 0;
+        if was_active {
+            self.lost_touch.increment();
+        }
+        was_active
     }
 
     /// The peer has answered a probe.
     pub(crate) fn probed(&self, round_trip: Duration, clock_drift: Duration) {
+        self.round_trips.observe(round_trip);
         self.round_trip.store(after_zero(round_trip), Ordering::Relaxed);
         self.clock_drift.store(after_zero(clock_drift), Ordering::Relaxed);
     }
 
-    fn figures(&self) -> Figures {
+    fn figures(&self, is_peer: bool) -> Figures {
         let known =
             |nanoseconds: &AtomicU64| nanoseconds.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos);
         Figures {
+            is_peer,
+            is_active: self.active_since.load(Ordering::Relaxed) != 0,
+            lost_touch: self.lost_touch.get(),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             send_failures: self.send_failures.load(Ordering::Relaxed),
@@ -433,6 +489,9 @@ impl Target {
             waiting_bytes: self.bytes.load(Ordering::Relaxed),
             round_trip: known(&self.round_trip),
             clock_drift: known(&self.clock_drift),
+            round_trips: self.round_trips.read(),
+            snapshots_sent: self.snapshots_sent.figures(),
+            snapshots_received: self.snapshots_received.figures(),
         }
     }
 }

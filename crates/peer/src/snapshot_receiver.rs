@@ -75,17 +75,24 @@ async fn take<H: Host>(port: &Rc<Port<H>>, mut body: Incoming) -> Result<(), Rec
     }
     let turn = Turn::take(&port.is_receiving_snapshot).ok_or(ReceiveError::Busy)?;
     tracing::info!(peer = %message.from, index = ?message.snapshot.as_ref().map(|snapshot| snapshot.index.0), "receiving a snapshot");
+    let target = port.shared.target(message.from);
+    let under_way = target.as_ref().map(|target| target.snapshots_received.begin());
     let mut progress = Progress::new(port.shared.clone(), message.from);
     let outcome = store(port, &message, body, rest, turn, &mut progress).await;
     let (bytes, took) = (progress.bytes(), progress.took());
     match outcome {
-        Ok(saving) => tracing::info!(peer = %message.from, bytes, ?took, ?saving, "the snapshot is whole"),
+        Ok(saving) => {
+            tracing::info!(peer = %message.from, bytes, ?took, ?saving, "the snapshot is whole");
+            if let Some(under_way) = under_way {
+                under_way.arrived(took);
+            }
+        }
         Err(error) => {
             tracing::warn!(peer = %message.from, bytes, ?took, %error, "the snapshot is abandoned");
             return Err(ReceiveError::Save(error.to_string()));
         }
     }
-    if let Some(target) = port.shared.target(message.from) {
+    if let Some(target) = &target {
         target.activate(port.shared.clock.now());
     }
     match port.deliver(vec![message]) {
@@ -135,13 +142,12 @@ async fn store<H: Host>(
     let writer = {
         let (sink, message) = (port.sink.clone(), message.clone());
         move || {
-            env::give_way();
             let written = write(&*sink, &message, pieces);
             drop(turn);
             written
         }
     };
-    let writer = spawn_blocking(writer);
+    let writer = spawn_blocking(|| env::give_way("snapshot-in", writer)?);
     let target = port.shared.target(message.from);
     let mut next = Some(first);
     while let Some(piece) = next {

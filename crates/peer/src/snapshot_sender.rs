@@ -44,11 +44,13 @@ async fn send<H: Host>(port: &Rc<Port<H>>, link: &Link, message: &Message) {
         return;
     };
     tracing::info!(peer = %link.id, index, "sending a snapshot");
+    let under_way = link.target.snapshots_sent.begin();
     let begun_at = port.shared.clock.now();
     let outcome = transfer(port, link, &url, message).await;
     let took = port.shared.clock.now().since(begun_at);
     match outcome {
         Ok(()) => {
+            under_way.arrived(took);
             link.target.activate(port.shared.clock.now());
             tracing::info!(peer = %link.id, index, ?took, "the peer took the snapshot");
             port.host.snapshot_sent(link.id, true);
@@ -72,7 +74,6 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
     let reader = {
         let message = message.clone();
         move || {
-            env::give_way();
             let mut progress = Progress::new(shared, message.to);
             let passed = |bytes| {
                 target.sent(bytes);
@@ -92,7 +93,11 @@ async fn transfer<H: Host>(port: &Rc<Port<H>>, link: &Link, url: &str, message: 
             }
         }
     };
-    spawn_blocking(reader);
+    spawn_blocking(|| {
+        if let Err(error) = env::give_way("snapshot-out", reader) {
+            tracing::warn!(%error, "cannot start a thread to read a snapshot");
+        }
+    });
     let request = posts::request("/raft/snapshot", &address, settings, RequestBody::Pieces(pieces))?;
     let answer = connection.exchange(&address, request).await?;
     let accepted = posts::accepted(&mut connection, answer, settings, SNAPSHOT_IDLE_TIMEOUT);

@@ -1,9 +1,9 @@
 //! What a member without data is to begin with.
 
-use config::{Credentials, DiscoveryRegistry, DiscoverySrv, Settings, Url};
+use config::{Credentials, DiscoveryRegistry, DiscoverySrv, Notice, Problem, Settings, Url};
 use discovery::srv::{self, Question};
 use discovery::{Registry, RegistryError};
-use server::{Bootstrap, COMPATIBLE_VERSION, Outside, Told};
+use server::{Bootstrap, BootstrapError, COMPATIBLE_VERSION, Outside, Told};
 use types::InitialCluster;
 
 use crate::outside::Network;
@@ -18,9 +18,10 @@ pub(crate) fn initial_cluster(settings: &Settings, network: &mut Network) -> Res
     let cluster = match (&settings.discovery_srv, &settings.discovery_registry) {
         (Some(srv), _) => by_name_service(settings, srv, network)?,
         (None, Some(registry)) => by_registry(settings, registry, network)?,
-        (None, None) => return settings.initial_cluster().map_err(StartFailure::Settings),
+        (None, None) => settings.initial_cluster().map_err(StartFailure::Settings)?,
     };
     settings.check_initial_cluster(&cluster).map_err(StartFailure::Settings)?;
+    settings.notes_on(&cluster).iter().for_each(Notice::log);
     Ok(cluster)
 }
 
@@ -86,7 +87,36 @@ pub(crate) fn decide(
         state: initial_state(settings),
         version: COMPATIBLE_VERSION.parse().expect("a version of etcd"),
     };
-    Ok(Bootstrap::without_data(&told, outside)?)
+    Bootstrap::without_data(&told, outside).map_err(|error| StartFailure::Settings(why_not(settings, initial, &error)))
+}
+
+/// The problem with what to do about it.
+fn why_not(settings: &Settings, initial: &InitialCluster, error: &BootstrapError) -> Problem {
+    let hint = match error {
+        BootstrapError::NameMissing(_) => "--name must be one of the names in --initial-cluster".to_owned(),
+        BootstrapError::DuplicateUrl(_) => "give every member in --initial-cluster URLs of its own".to_owned(),
+        BootstrapError::OwnUrls(_) => {
+            "make --initial-advertise-peer-urls and this member's part of --initial-cluster the same".to_owned()
+        }
+        BootstrapError::AlreadyBootstrapped(member) => format!(
+            "it has lost its data, or another data directory has it: start with that one, or remove member {member} from \
+             the cluster, add it again, and start it without data and with --initial-cluster-state=existing"
+        ),
+        BootstrapError::NobodyAnswers => {
+            let urls = initial.urls_of_others(&settings.name).join(" ");
+            format!(
+                "the members to join are looked for at {urls}; if there are none yet, write --initial-cluster-state=new"
+            )
+        }
+        BootstrapError::OtherMembers { .. } => format!(
+            "--initial-cluster has {initial}; list exactly the members that the cluster has, this one among them with the \
+             peer URLs it was added with"
+        ),
+        BootstrapError::Incompatible => {
+            format!("the members' versions must be {COMPATIBLE_VERSION} or older, and known")
+        }
+    };
+    settings.cluster_problem(error.to_string(), &hint)
 }
 
 fn advertised(settings: &Settings) -> Vec<String> {

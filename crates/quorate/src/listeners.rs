@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use config::{Settings, Url};
+use grpc::Surface;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that may wait to be accepted.
@@ -13,10 +14,22 @@ const BACKLOG: i32 = 4096;
 
 /// Bound, and not accepting yet.
 pub(crate) struct Listeners {
-    pub(crate) tcp: Vec<std::net::TcpListener>,
-    pub(crate) unix: Vec<(UnixListener, SocketFile)>,
+    pub(crate) clients: Vec<Listener>,
+    /// For whoever watches over the member: they accept before it can serve clients.
+    pub(crate) metrics: Vec<Listener>,
     /// For other members.
     pub(crate) peers: Vec<std::net::TcpListener>,
+}
+
+/// One socket, and what is served on it.
+pub(crate) struct Listener {
+    pub(crate) socket: ListeningSocket,
+    pub(crate) surface: Surface,
+}
+
+pub(crate) enum ListeningSocket {
+    Tcp(std::net::TcpListener),
+    Unix(UnixListener, SocketFile),
 }
 
 /// The file of a listener that is ours; removed when this is dropped.
@@ -27,8 +40,8 @@ pub(crate) struct SocketFile(PathBuf);
 pub(crate) enum BindError {
     #[error("{flag}: listen tcp {address}: bind: {}", config::reason(why))]
     Tcp { flag: &'static str, address: String, why: io::Error },
-    #[error("{CLIENTS}: listen unix {}: bind: {}", path.display(), config::reason(why))]
-    Unix { path: PathBuf, why: io::Error },
+    #[error("{flag}: listen unix {}: bind: {}", path.display(), config::reason(why))]
+    Unix { flag: &'static str, path: PathBuf, why: io::Error },
     #[error("{flag}: lookup {host}: {why}")]
     Lookup { flag: &'static str, host: String, why: io::Error },
     #[error("{PEERS}: {url}: members cannot reach each other by unix sockets yet; use http://")]
@@ -41,25 +54,42 @@ impl Listeners {
     /// # Errors
     /// The first that cannot be bound; the others are closed again.
     pub(crate) fn bind(settings: &Settings) -> Result<Listeners, BindError> {
-        let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new(), peers: Vec::new() };
+        let mut listeners = Listeners { clients: Vec::new(), metrics: Vec::new(), peers: Vec::new() };
         for url in &settings.listen_peer_urls {
             if url.socket_path().is_some() {
                 return Err(BindError::PeerUnix { url: url.to_string() });
             }
             listeners.peers.push(bind_tcp(PEERS, url, settings)?);
         }
+        let clients = if settings.listen_client_http_urls.is_empty() { Surface::Everything } else { Surface::Grpc };
         for url in &settings.listen_client_urls {
-            match url.socket_path() {
-                Some(path) => listeners.unix.push(bind_unix(path)?),
-                None => listeners.tcp.push(bind_tcp(CLIENTS, url, settings)?),
-            }
+            listeners.clients.push(bind(CLIENTS, url, clients, settings)?);
+        }
+        for url in &settings.listen_client_http_urls {
+            listeners.clients.push(bind(HTTP_CLIENTS, url, Surface::Http, settings)?);
+        }
+        for url in &settings.listen_metrics_urls {
+            listeners.metrics.push(bind(METRICS, url, Surface::Metrics, settings)?);
         }
         Ok(listeners)
     }
 }
 
 const CLIENTS: &str = "--listen-client-urls";
+const HTTP_CLIENTS: &str = "--listen-client-http-urls";
+const METRICS: &str = "--listen-metrics-urls";
 const PEERS: &str = "--listen-peer-urls";
+
+fn bind(flag: &'static str, url: &Url, surface: Surface, settings: &Settings) -> Result<Listener, BindError> {
+    let socket = match url.socket_path() {
+        Some(path) => {
+            let (listener, file) = bind_unix(flag, path)?;
+            ListeningSocket::Unix(listener, file)
+        }
+        None => ListeningSocket::Tcp(bind_tcp(flag, url, settings)?),
+    };
+    Ok(Listener { socket, surface })
+}
 
 fn bind_tcp(flag: &'static str, url: &Url, settings: &Settings) -> Result<std::net::TcpListener, BindError> {
     let (host, port) = (url.host().unwrap_or_default(), url.port().unwrap_or_default());
@@ -83,8 +113,8 @@ fn bind_tcp(flag: &'static str, url: &Url, settings: &Settings) -> Result<std::n
 }
 
 /// A socket file that nobody listens on any more is a leftover of a process that was killed.
-fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
-    let failed = |why| BindError::Unix { path: path.to_owned(), why };
+fn bind_unix(flag: &'static str, path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+    let failed = |why| BindError::Unix { flag, path: path.to_owned(), why };
     let bound = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {

@@ -1,27 +1,35 @@
-//! `quorate`: one member of a cluster.
+//! `quorate`: one member of a cluster. By other names, the programs that go with it ([`Program`]).
 //!
 //! Reads the settings, binds the listeners, starts the member, serves until a signal or a failure ends it. Nothing is
 //! written to disk before everything that can be refused has been.
 
 mod descriptors;
+mod file_tool;
 mod founding;
+mod healthcheck;
 mod listeners;
 mod outside;
+mod program;
 mod serve;
+mod service_manager;
 mod settings;
 mod start_failure;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use config::{Loaded, Outcome, Surroundings};
 use env::{Clock, RealDisk, SystemClock, SystemRng};
+use grpc::Meters;
 use server::{Bootstrap, COMPATIBLE_VERSION, Member, StartError, World};
 
 use crate::listeners::Listeners;
 use crate::outside::Network;
+use crate::program::Program;
 use crate::serve::Ending;
+use crate::service_manager::ServiceManager;
 use crate::start_failure::StartFailure;
 
 #[global_allocator]
@@ -37,7 +45,18 @@ fn main() -> ExitCode {
         wall: clock.wall(),
         compatible_version: COMPATIBLE_VERSION,
     };
-    match config::load(std::env::args_os().skip(1), std::env::vars_os(), &surroundings) {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    match Program::named(&called) {
+        Program::Server => {}
+        Program::Ctl => return ctl::main([called].into_iter().chain(arguments)),
+        Program::Utl => return file_tool::run(&called, &arguments.collect::<Vec<_>>()),
+    }
+    let mut arguments: Vec<OsString> = arguments.collect();
+    if arguments.first().is_some_and(|first| first == healthcheck::NAME) {
+        return healthcheck::run(arguments.split_off(1), &surroundings);
+    }
+    match config::load(arguments.into_iter(), std::env::vars_os(), &surroundings) {
         Outcome::Run(loaded) => run(&loaded, &surroundings, &clock),
         Outcome::Print { stdout, stderr, exit } => {
             print(std::io::stdout(), &stdout);
@@ -57,6 +76,9 @@ fn keep_pages_small() {
 fn print(mut to: impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes());
 }
+
+/// That of a container is not ended by signals which it sends itself.
+const FIRST_PROCESS: u32 = 1;
 
 fn run(loaded: &Loaded, surroundings: &Surroundings<'_>, clock: &Arc<SystemClock>) -> ExitCode {
     let Loaded { settings, notices } = loaded;
@@ -81,6 +103,9 @@ fn run(loaded: &Loaded, surroundings: &Surroundings<'_>, clock: &Arc<SystemClock
         return ExitCode::SUCCESS;
     }
     if let Ok(Ending::Signal(signal)) = ending {
+        if std::process::id() == FIRST_PROCESS {
+            return ExitCode::SUCCESS;
+        }
         // Whoever waits for the process learns that it was the signal that ended it.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     }
@@ -104,6 +129,10 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
     // One that has data ignores the flags of a first start, but for the case that it did not get far enough.
     let begin = if server::holds_data(&member_settings, &RealDisk)? {
         member_settings.initial_cluster = settings.initial_cluster().unwrap_or_default();
+        tracing::info!(
+            "data-dir" = %settings.data_dir.display(),
+            "found the data of a member: what --initial-cluster and its kin say counts only without"
+        );
         Bootstrap::Restart
     } else {
         let mut network = Network::new().map_err(StartError::Thread)?;
@@ -115,6 +144,7 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
     let connections_max = descriptors::connections_max()?;
     let mut listeners = Listeners::bind(settings)?;
     settings::note_open_directory(&settings.data_dir);
+    settings::note_container_layer(settings);
     let world = World {
         disk: Arc::new(RealDisk),
         clock: clock.clone(),
@@ -122,11 +152,10 @@ fn start_and_serve(settings: &config::Settings, clock: &Arc<SystemClock>) -> Res
         peer_listeners: std::mem::take(&mut listeners.peers),
     };
     let member = Member::start(member_settings, &begin, world)?;
-    if let Err(error) = member.wait_ready() {
-        // The error says already why it stopped.
-        let _ = member.stop();
-        return Err(error.into());
-    }
+    let manager = ServiceManager::from_environment();
+    manager.waiting();
     let clock: Arc<dyn Clock> = clock.clone();
-    Ok(serve::serve(member, listeners, connections_max, &settings::front_end(settings), &clock)?)
+    let meters = Meters::new(settings.extensive_metrics);
+    let front_end = settings::front_end(settings);
+    Ok(serve::serve(member, listeners, connections_max, &front_end, &meters, &clock, &manager)?)
 }

@@ -21,12 +21,26 @@ const UNDECIDED: &str = "not_decided";
 
 /// Asks from the thread that starts the member.
 pub(crate) struct Network {
-    runtime: tokio::runtime::Runtime,
+    /// Taken by `drop` only.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Network {
+    /// Waits for nobody: a lookup that was given up goes on until name service has been given up, too, which is ten seconds.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Network {
     pub(crate) fn new() -> io::Result<Network> {
-        Ok(Network { runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()? })
+        Ok(Network { runtime: Some(tokio::runtime::Builder::new_current_thread().enable_all().build()?) })
+    }
+
+    fn wait_for<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("it is there until this is dropped").block_on(answer)
     }
 
     /// The system's name servers.
@@ -36,7 +50,7 @@ impl Network {
     }
 
     pub(crate) fn srv(&self, servers: &NameServers, name: &str) -> Result<Vec<SrvRecord>, String> {
-        self.runtime.block_on(servers.srv(name))
+        self.wait_for(servers.srv(name))
     }
 
     /// See [`Registry::join`].
@@ -46,12 +60,12 @@ impl Network {
         id: MemberId,
         own: &InitialCluster,
     ) -> Result<InitialCluster, RegistryError> {
-        self.runtime.block_on(registry.join(id, own))
+        self.wait_for(registry.join(id, own))
     }
 
     /// The addresses of a host name as far as they are known now.
     pub(crate) fn resolve_now(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        self.runtime.block_on(look_up(host, port))
+        self.wait_for(look_up(host, port))
     }
 }
 
@@ -69,13 +83,13 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 
 impl Network {
     fn ask<T>(&self, answer: impl Future<Output = Result<T, peer::client::ClientError>>) -> Result<T, String> {
-        self.runtime.block_on(answer).map_err(|error| error.to_string())
+        self.wait_for(answer).map_err(|error| error.to_string())
     }
 }
 
 impl Outside for Network {
     fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        self.runtime.block_on(async {
+        self.wait_for(async {
             let mut last = format!("lookup {host}: timed out");
             let found = tokio::time::timeout(RESOLVE_TIMEOUT, async {
                 loop {
@@ -93,9 +107,22 @@ impl Outside for Network {
         })
     }
 
-    fn members(&mut self, url: &str, timeout: Duration) -> Result<RemoteCluster, String> {
-        let (cluster, members) = self.ask(peer::client::get_members(url, timeout))?;
-        Ok(RemoteCluster { cluster, members })
+    fn members(&mut self, urls: &[&str], timeout: Duration) -> Vec<Result<RemoteCluster, String>> {
+        let ask = |url: &&str| {
+            let url = (*url).to_owned();
+            tokio::spawn(async move {
+                let (cluster, members) =
+                    peer::client::get_members(&url, timeout).await.map_err(|error| error.to_string())?;
+                Ok(RemoteCluster { cluster, members })
+            })
+        };
+        self.wait_for(async {
+            let mut answers = Vec::new();
+            for asked in urls.iter().map(ask).collect::<Vec<_>>() {
+                answers.push(asked.await.unwrap_or_else(|error| Err(error.to_string())));
+            }
+            answers
+        })
     }
 
     fn cluster_version(&mut self, url: &str) -> Result<Option<ClusterVersion>, String> {

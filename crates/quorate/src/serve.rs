@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use env::{Clock, SystemRng};
-use grpc::{Settings, Worker};
+use grpc::{Meters, Settings, Surface, Worker};
 use server::{Door, Member, StartError};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +15,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
-use crate::listeners::Listeners;
+use crate::listeners::{Listener, Listeners, ListeningSocket};
+use crate::service_manager::ServiceManager;
 
 /// Why the member ended.
 pub(crate) enum Ending {
@@ -28,6 +29,7 @@ pub(crate) enum Ending {
 /// A connection on its way to its worker.
 struct Accepted {
     stream: Stream,
+    surface: Surface,
     /// Given back when the connection ends.
     place: OwnedSemaphorePermit,
 }
@@ -38,6 +40,9 @@ enum Stream {
     Unix(std::os::unix::net::UnixStream),
 }
 
+/// The thread that is there until clients are served; [`crate::healthcheck`] looks for it.
+pub(crate) const WAITING_THREAD: &str = "wait-ready";
+
 /// Accepted connections that a worker has not taken yet; past it, accepting waits.
 const WAITING_CONNECTIONS_MAX: usize = 1024;
 /// How long clients get to finish once the member stops.
@@ -45,15 +50,20 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Serves until a signal comes or the member fails, then stops everything in order.
+/// Waits until the member can serve clients, serves them until a signal comes or it fails, then stops everything in order.
+///
+/// # Errors
+/// If it never came so far.
 pub(crate) fn serve(
     member: Member,
     listeners: Listeners,
     connections_max: usize,
     settings: &Settings,
+    meters: &Arc<Meters>,
     clock: &Arc<dyn Clock>,
+    manager: &ServiceManager,
 ) -> Result<Ending, StartError> {
-    let Workers { threads, inboxes } = match Workers::start(&member, settings, clock) {
+    let Workers { threads, inboxes } = match Workers::start(&member, settings, meters, clock) {
         Ok(workers) => workers,
         Err(error) => {
             // The error says already why there is nothing to serve.
@@ -62,7 +72,7 @@ pub(crate) fn serve(
         }
     };
     let acceptor = Arc::new(Acceptor::new(inboxes, connections_max));
-    let ended = accept_until_end(&member, listeners, &acceptor).map_err(StartError::Thread);
+    let ended = accept_until_end(&member, listeners, &acceptor, manager);
     // Workers end when no connections can come any more.
     drop(acceptor);
     let is_removed = member.is_removed();
@@ -84,14 +94,20 @@ struct Workers {
 
 impl Workers {
     /// Starts one for each processor.
-    fn start(member: &Member, settings: &Settings, clock: &Arc<dyn Clock>) -> io::Result<Workers> {
+    fn start(
+        member: &Member,
+        settings: &Settings,
+        meters: &Arc<Meters>,
+        clock: &Arc<dyn Clock>,
+    ) -> io::Result<Workers> {
         let mut workers = Workers { threads: Vec::new(), inboxes: Vec::new() };
         let (started, starts) = std::sync::mpsc::channel();
         for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             let (inbox, connections) = channel(WAITING_CONNECTIONS_MAX);
             let (door, settings, clock, started) = (member.door(), settings.clone(), clock.clone(), started.clone());
+            let meters = meters.clone();
             let thread = std::thread::Builder::new().name(format!("worker{number}"));
-            workers.threads.push(thread.spawn(move || work(&door, settings, clock, connections, started))?);
+            workers.threads.push(thread.spawn(move || work(&door, settings, meters, clock, connections, started))?);
             workers.inboxes.push(inbox);
         }
         drop(started);
@@ -102,44 +118,89 @@ impl Workers {
     }
 }
 
-/// Hands connections to the workers in turn. Returns the signal that ended it; `None` if the member ended by itself.
-fn accept_until_end(member: &Member, listeners: Listeners, acceptor: &Arc<Acceptor>) -> io::Result<Option<i32>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        for listener in listeners.tcp {
-            let (listener, acceptor) = (TcpListener::from_std(listener)?, acceptor.clone());
-            tokio::spawn(async move {
-                loop {
-                    let place = acceptor.place().await;
-                    let accepted = listener.accept().await;
-                    let stream = accepted.and_then(|(stream, peer)| Ok(Stream::Tcp(stream.into_std()?, peer)));
-                    acceptor.pass_on(stream, place).await;
-                }
-            });
-        }
-        for (listener, file) in listeners.unix {
-            let (listener, acceptor) = (tokio::net::UnixListener::from_std(listener)?, acceptor.clone());
-            tokio::spawn(async move {
-                let _file = file;
-                loop {
-                    let place = acceptor.place().await;
-                    let accepted = listener.accept().await;
-                    acceptor
-                        .pass_on(accepted.and_then(|(stream, _)| Ok(Stream::Unix(stream.into_std()?))), place)
-                        .await;
-                }
-            });
-        }
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let identity = member.identity();
-        tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
-        let stopped = member.door();
-        tokio::select! {
-            _ = terminate.recv() => Ok(Some(SignalKind::terminate().as_raw_value())),
-            _ = interrupt.recv() => Ok(Some(SignalKind::interrupt().as_raw_value())),
-            () = stopped.stopped() => Ok(None),
-        }
+/// Hands connections to the workers in turn: those of clients once the member can serve them. Returns the signal that ended it; `None` if
+/// the member ended by itself.
+///
+/// # Errors
+/// What went wrong, or why the member stopped before it could serve clients.
+fn accept_until_end(
+    member: &Member,
+    listeners: Listeners,
+    acceptor: &Arc<Acceptor>,
+    manager: &ServiceManager,
+) -> Result<Option<i32>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    {
+        let _entered = runtime.enter();
+        accept_all(listeners.metrics, acceptor).map_err(StartError::Thread)?;
+    }
+    std::thread::scope(|scope| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // It blocks. Who is not there to be told has given up anyway.
+        let wait = || drop(tell.send(member.wait_ready()));
+        std::thread::Builder::new()
+            .name(WAITING_THREAD.to_owned())
+            .spawn_scoped(scope, wait)
+            .map_err(StartError::Thread)?;
+        runtime.block_on(async {
+            told.await.map_err(|_| StartError::Stopped("a thread panicked".into()))??;
+            accept_all(listeners.clients, acceptor).map_err(StartError::Thread)?;
+            let identity = member.identity();
+            tracing::info!("cluster-id" = %identity.cluster_id, "member-id" = %identity.member_id, "ready to serve client requests");
+            until_end(member, manager).await.map_err(StartError::Thread)
+        })
     })
+}
+
+/// Accepts on all of them from now on.
+fn accept_all(listeners: Vec<Listener>, acceptor: &Arc<Acceptor>) -> io::Result<()> {
+    for Listener { socket, surface } in listeners {
+        let acceptor = acceptor.clone();
+        match socket {
+            ListeningSocket::Tcp(listener) => {
+                let listener = TcpListener::from_std(listener)?;
+                tokio::spawn(async move {
+                    loop {
+                        let place = acceptor.place().await;
+                        let accepted = listener.accept().await;
+                        let stream = accepted.and_then(|(stream, peer)| Ok(Stream::Tcp(stream.into_std()?, peer)));
+                        acceptor.pass_on(stream, surface, place).await;
+                    }
+                });
+            }
+            ListeningSocket::Unix(listener, file) => {
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                tokio::spawn(async move {
+                    let _file = file;
+                    loop {
+                        let place = acceptor.place().await;
+                        let accepted = listener.accept().await;
+                        let stream = accepted.and_then(|(stream, _)| Ok(Stream::Unix(stream.into_std()?)));
+                        acceptor.pass_on(stream, surface, place).await;
+                    }
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As [`accept_until_end`] returns.
+async fn until_end(member: &Member, manager: &ServiceManager) -> io::Result<Option<i32>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let door = member.door();
+    let telling = async {
+        manager.keep_told(&door, member.identity()).await;
+        std::future::pending().await
+    };
+    let ended = tokio::select! {
+        _ = terminate.recv() => Some(SignalKind::terminate().as_raw_value()),
+        _ = interrupt.recv() => Some(SignalKind::interrupt().as_raw_value()),
+        () = door.stopped() => None,
+        never = telling => never,
+    };
+    manager.stopping();
+    Ok(ended)
 }
 
 /// What the listeners share.
@@ -168,12 +229,12 @@ impl Acceptor {
         self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    async fn pass_on(&self, stream: io::Result<Stream>, place: OwnedSemaphorePermit) {
+    async fn pass_on(&self, stream: io::Result<Stream>, surface: Surface, place: OwnedSemaphorePermit) {
         match stream {
             Ok(stream) => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 // An error means that the worker has ended, and with it the member.
-                let _ = self.workers[turn % self.workers.len()].send(Accepted { stream, place }).await;
+                let _ = self.workers[turn % self.workers.len()].send(Accepted { stream, surface, place }).await;
             }
             Err(error) => {
                 // The whole system is out of descriptors, or of memory.
@@ -188,6 +249,7 @@ impl Acceptor {
 fn work(
     door: &Door,
     settings: Settings,
+    meters: Arc<Meters>,
     clock: Arc<dyn Clock>,
     mut connections: Receiver<Accepted>,
     started: std::sync::mpsc::Sender<io::Result<()>>,
@@ -198,20 +260,20 @@ fn work(
         Err(error) => return drop(started.send(Err(error))),
     };
     LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::start(door.open(), settings, clock, &mut SystemRng::default());
+        let worker = Worker::start(door.open(), settings, meters, clock, &mut SystemRng::default());
         let _ = started.send(Ok(()));
         drop(started);
-        while let Some(Accepted { stream, place }) = connections.recv().await {
+        while let Some(Accepted { stream, surface, place }) = connections.recv().await {
             let worker = worker.clone();
             tokio::task::spawn_local(async move {
                 let _place = place;
                 match stream {
                     Stream::Tcp(stream, peer) => match TcpStream::from_std(stream) {
-                        Ok(stream) => worker.serve_tcp(stream, peer).await,
+                        Ok(stream) => worker.serve_tcp(stream, peer, surface).await,
                         Err(error) => tracing::debug!(%error, "connection lost before it began"),
                     },
                     Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                        Ok(stream) => worker.serve(stream, "unix").await,
+                        Ok(stream) => worker.serve(stream, "unix", surface).await,
                         Err(error) => tracing::debug!(%error, "connection lost before it began"),
                     },
                 }
@@ -220,6 +282,8 @@ fn work(
         // The acceptor has ended: the member stops, and calls under way get a moment to finish.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, worker.drained()).await;
     });
+    // Not waiting for name service, as the thread for the other members does not.
+    runtime.shutdown_background();
 }
 
 fn join(workers: Vec<JoinHandle<()>>) {

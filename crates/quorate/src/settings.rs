@@ -1,10 +1,10 @@
 //! From what the operator wants to what each part needs.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use config::{InitialClusterState, Url};
-use server::{CorruptionChecks, InitialState, Limits, Settings};
+use config::{InitialClusterState, Mounts, Url};
+use server::{CorruptionChecks, FeatureGate, InitialState, Limits, Retention, Settings};
 use types::InitialCluster;
 
 /// What the log adds to the largest request, by far.
@@ -48,13 +48,22 @@ pub(crate) fn member(from: &config::Settings) -> Settings {
         backend_batch_interval: from.backend_batch_interval,
         compaction_batch_limit: from.compaction_batch_limit,
         compaction_sleep_interval: from.compaction_sleep_interval,
+        auto_compaction: from.auto_compaction.map(|retention| match retention {
+            config::Retention::Period(period) => Retention::Period(period),
+            config::Retention::Revisions(revisions) => Retention::Revisions(revisions),
+        }),
         quota_bytes: from.quota_backend_bytes,
         lease_checkpoints: from.lease_checkpoint,
         lease_checkpoints_persist: from.lease_checkpoint_persist,
         warning_apply_duration: from.warning_apply_duration,
         warning_request_duration: from.warning_unary_request_duration,
         wal_segment_size_bytes: wal_segment_size_bytes(from),
+        feature_gates: from.feature_gates.iter().map(feature_gate).collect(),
     }
+}
+
+fn feature_gate(from: &config::FeatureGate) -> FeatureGate {
+    FeatureGate { name: from.name, stage: from.stage, enabled: from.enabled }
 }
 
 pub(crate) fn initial_state(from: &config::Settings) -> InitialState {
@@ -77,6 +86,9 @@ pub(crate) fn front_end(from: &config::Settings) -> grpc::Settings {
         keepalive_min_time: from.grpc_keepalive_min_time,
         keepalive_interval: from.grpc_keepalive_interval,
         keepalive_timeout: from.grpc_keepalive_timeout,
+        cors_origins: from.cors.clone(),
+        serves_gateway: from.enable_grpc_gateway,
+        hosts: from.host_whitelist.clone(),
         ..grpc::Settings::default()
     }
 }
@@ -94,4 +106,29 @@ pub(crate) fn note_open_directory(dir: &Path) {
         let dir = dir.display();
         tracing::warn!(%dir, mode = format!("{mode:o}"), "the data directory is open to other users; use mode 700");
     }
+}
+
+/// Data that goes with its container is soon missed: say so.
+pub(crate) fn note_container_layer(settings: &config::Settings) {
+    let Ok(text) = config::read_file(Path::new("/proc/self/mountinfo")) else { return };
+    let mounts = Mounts::parse(&String::from_utf8_lossy(&text));
+    let dirs = [("--data-dir", Some(&settings.data_dir)), ("--wal-dir", settings.wal_dir.as_ref())];
+    for (setting, dir) in dirs.into_iter().filter_map(|(setting, dir)| Some((setting, dir?))) {
+        if place(dir).is_some_and(|place| mounts.lies_in_container(&place)) {
+            tracing::warn!(
+                setting,
+                dir = %dir.display(),
+                "the directory lies on the container's own layer, which is gone once the container is made anew: mount a volume \
+                 there, or set it to a directory on a volume"
+            );
+        }
+    }
+}
+
+/// Where a directory is, or will be once it is made: as an absolute path without links.
+fn place(dir: &Path) -> Option<PathBuf> {
+    let dir = std::path::absolute(dir).ok()?;
+    let there = dir.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    let (ancestor, place) = there?;
+    Some(place.join(dir.strip_prefix(ancestor).ok()?))
 }

@@ -3,7 +3,7 @@
 use config::Problem;
 use discovery::RegistryError;
 use discovery::srv::SrvError;
-use server::{BootstrapError, StartError};
+use server::StartError;
 
 use crate::descriptors::TooFew;
 use crate::listeners::BindError;
@@ -17,8 +17,6 @@ pub(crate) enum StartFailure {
     Discovery(#[from] SrvError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    #[error(transparent)]
-    Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
     Descriptors(#[from] TooFew),
     #[error(transparent)]
@@ -38,7 +36,7 @@ impl StartFailure {
 
     fn task(&self) -> &'static str {
         match self {
-            StartFailure::Settings(_) | StartFailure::Bootstrap(_) => "failed to verify flags",
+            StartFailure::Settings(_) => "failed to verify flags",
             StartFailure::Discovery(_) | StartFailure::Registry(_) => "failed to find the members",
             StartFailure::Listeners(_) => "failed to listen for clients",
             StartFailure::Descriptors(_) => "failed to start the member",

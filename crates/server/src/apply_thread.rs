@@ -1,6 +1,5 @@
 //! The apply thread: executes committed entries, publishes their events, answers those who wait for them.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use backend::Backend;
 use bytes::Bytes;
 use consensus::VoterChange;
 use env::Clock;
-use machine::{Applied, Machine, MachineError};
+use machine::{Alarms, Applied, Machine, MachineError};
 use membership::check_server_version;
 use types::{EntryKind, Index, LogEntry, MemberId, SnapshotMeta};
 use watch::EventLog;
@@ -60,6 +59,8 @@ pub(crate) struct Applier {
     /// Up to here this member has said its digests.
     pub(crate) reported: Index,
     pub(crate) machine: Machine,
+    /// The alarms that the log has told of.
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) backend: Backend,
     pub(crate) consensus: Arc<Stepper>,
     pub(crate) waiters: Arc<Waiters>,
@@ -133,7 +134,9 @@ impl Applier {
         let start = self.clock.now();
         self.machine.apply(entries, start, applied)?;
         let took = self.clock.now().since(start);
+        self.board.figures.note_applied(&std::mem::take(&mut applied.counts), took);
         if took > self.warning_duration {
+            self.board.figures.slow_applies.increment();
             let entries = entries.len();
             tracing::warn!(?took, "expected-duration" = ?self.warning_duration, entries, "apply request took too long");
         }
@@ -153,7 +156,11 @@ impl Applier {
         }
         self.bell.ring(&self.backend, &self.fate);
         if std::mem::take(&mut applied.membership_changed) {
+            self.board.figures.note_versions_before(applied.versions_before.drain(..));
             self.note_membership();
+        }
+        if std::mem::take(&mut applied.alarms_changed) {
+            self.note_alarms();
         }
         if voters_were_to_change {
             // Refused ones too: until raft knows that one is applied, it makes nothing of the next.
@@ -217,11 +224,18 @@ impl Applier {
     fn restore(&mut self, snapshot: &SnapshotMeta) -> Result<(), MachineError> {
         let (machine, applied) = (&mut self.machine, (snapshot.index, snapshot.term));
         // Until then this member has nothing to answer, and others on the same machine may have.
-        let adopt = move || {
-            env::give_way();
-            machine.adopt_received(applied)
-        };
-        std::thread::scope(|scope| scope.spawn(adopt).join()).unwrap_or_else(|panic| resume_unwind(panic))?;
+        let installing = &self.board.figures.installing;
+        installing.increment();
+        let adopted = env::give_way("install", || machine.adopt_received(applied));
+        installing.subtract(1);
+        match adopted {
+            Ok(adopted) => adopted?,
+            Err(error) => {
+                // Nothing after it can be applied without it, and nothing is.
+                self.fate.fail(format!("cannot start a thread: {error}"));
+                return Ok(());
+            }
+        }
         self.reported = snapshot.index;
         let view = self.machine.shared().view();
         let (revision, compacted) = (view.revision(), view.compacted());
@@ -229,9 +243,22 @@ impl Applier {
         self.events.reset(revision, compacted);
         self.board.set_applied(snapshot.index);
         self.note_membership();
+        self.note_alarms();
         self.chores.compaction_is_due();
         self.arrivals.done();
         Ok(())
+    }
+
+    /// Says which alarms have come and gone, in etcd's words.
+    fn note_alarms(&mut self) {
+        let alarms = self.machine.shared().alarms();
+        for (from, alarm) in alarms.without(&self.alarms) {
+            tracing::warn!(alarm = alarm.name(), %from, "alarm raised");
+        }
+        for (from, alarm) in self.alarms.without(&alarms) {
+            tracing::warn!(alarm = alarm.name(), %from, "alarm disarmed");
+        }
+        self.alarms = alarms;
     }
 
     /// Tells who belongs to the cluster now: the transport, whoever asks requests all the time, and this member itself.

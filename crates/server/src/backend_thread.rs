@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend::{Backend, BackendError};
+use env::Clock;
 use parking_lot::{Condvar, Mutex};
 use types::Index;
 
@@ -109,6 +110,7 @@ pub(crate) struct BackendThread {
     pub(crate) fate: Arc<Fate>,
     pub(crate) interval: Duration,
     pub(crate) catchup_entries: u64,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl BackendThread {
@@ -150,8 +152,15 @@ impl BackendThread {
 
     fn commit(&self) -> Result<(), BackendError> {
         loop {
-            match self.backend.commit() {
+            let (begun_at, has_something) = (self.clock.now(), self.backend.staged_bytes() > 0);
+            self.board.backend_work.begin(begun_at);
+            let outcome = self.backend.commit();
+            self.board.backend_work.end();
+            match outcome {
                 Ok(committed) => {
+                    if has_something {
+                        self.board.figures.commit.observe(self.clock.now().since(begun_at));
+                    }
                     self.board.set_backend_is_full(false);
                     self.release_log(committed.applied.0);
                     self.bell.state.lock().commit_count += 1;

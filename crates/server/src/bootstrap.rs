@@ -57,11 +57,9 @@ pub trait Outside {
     /// Why there are none.
     fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String>;
 
-    /// `GET /members` of the member at a peer URL.
-    ///
-    /// # Errors
-    /// Why there is no answer, or none that can be read, within `timeout`.
-    fn members(&mut self, url: &str, timeout: Duration) -> Result<RemoteCluster, String>;
+    /// `GET /members` of the members at these peer URLs, all at the same time; the answers in the order of the URLs, and why
+    /// there is none, or none that can be read, within `timeout`.
+    fn members(&mut self, urls: &[&str], timeout: Duration) -> Vec<Result<RemoteCluster, String>>;
 
     /// The cluster version that `GET /version` of the member at a peer URL tells: `None` while it is undecided.
     ///
@@ -146,8 +144,9 @@ fn found(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootst
     let own = members.iter().find(|member| member.attributes.name == told.name).expect("the name was looked for");
     let member = own.id;
     // All are asked, not the first that answers: one may have been away when this member ran.
-    for url in told.initial.urls_of_others(told.name) {
-        let Ok(remote) = outside.members(url, FOUNDER_TIMEOUT) else { continue };
+    let urls = told.initial.urls_of_others(told.name);
+    for (url, remote) in urls.iter().zip(outside.members(&urls, FOUNDER_TIMEOUT)) {
+        let Ok(remote) = remote else { continue };
         if remote.cluster != cluster {
             warn_of_another_cluster(url, remote.cluster, cluster);
         }
@@ -175,7 +174,8 @@ fn join(told: &Told<'_>, outside: &mut dyn Outside) -> Result<Bootstrap, Bootstr
     let urls = told.initial.urls_of_others(told.name);
     // All are asked here too. The first that answers counts; but who was added a moment ago may be missing in its list, and then
     // it is the first that knows it.
-    let answers = urls.iter().filter_map(|url| Some((*url, outside.members(url, MEMBER_TIMEOUT).ok()?)));
+    let answers = urls.iter().zip(outside.members(&urls, MEMBER_TIMEOUT));
+    let answers = answers.filter_map(|(url, said)| Some((*url, said.ok()?)));
     let answers: Vec<_> = answers.filter(|(_, said)| !said.members.is_empty()).collect();
     let mut places = answers.iter().map(|(_, said)| find_place(told, said, outside));
     let first = places.next().ok_or(BootstrapError::NobodyAnswers)?;

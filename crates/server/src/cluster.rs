@@ -81,6 +81,18 @@ impl Handle {
         if !self.leads() {
             return Err(Error::NotLeader);
         }
+        let promoted = self.promote_uncounted(id).await;
+        let figures = &self.inner().board.figures;
+        match &promoted {
+            Ok(_) => figures.promoted.increment(),
+            // The reasons are etcd's words.
+            Err(Error::LearnerNotReady) => figures.not_promoted(api::errors::LEARNER_NOT_READY.text.to_owned()),
+            Err(error) => figures.not_promoted(error.to_string()),
+        }
+        promoted
+    }
+
+    async fn promote_uncounted(&self, id: MemberId) -> Result<Reply, Error> {
         let change = Change::Promote(id);
         let membership = self.state().membership();
         // What cannot be changed at all is said first.
@@ -156,7 +168,7 @@ impl Handle {
         let id = self.inner().ids.next();
         let data = machine::encode_conf_change(id, &change);
         let proposal = |address| ToConsensus::ProposeConfChange(Proposal { id, data, reply_to: Some(address) });
-        match self.ask(proposal).await? {
+        match self.ask_for_proposal(proposal).await? {
             Answer::Applied(reply) => Ok(reply),
             Answer::ReadNow => Err(Error::Internal("a read's answer went to a proposal".into())),
         }

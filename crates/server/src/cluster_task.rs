@@ -1,5 +1,5 @@
 //! What a member does for its cluster without being asked: it says who it is, and the leader sees to the version. And if the
-//! operator asks for it, data is compared.
+//! operator asks for it, data is compared and history compacted.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use api::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionS
 use membership::{ClusterVersion, next_cluster_version};
 use tokio::time::{sleep, timeout};
 
+use crate::auto_compaction;
 use crate::corruption;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -21,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) async fn run(handle: Handle) {
     tokio::select! {
         () = handle.stopped() => {}
-        _ = async { tokio::join!(see_to_cluster(&handle), see_to_data(&handle)) } => {}
+        _ = async { tokio::join!(see_to_cluster(&handle), see_to_data(&handle), auto_compaction::run(&handle)) } => {}
     }
 }
 

@@ -12,13 +12,14 @@ use std::time::Duration;
 use api::etcdserverpb::internal_raft_request::Request;
 use api::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 use env::Monotonic;
-use machine::{Alarm, Reply, Shared};
+use machine::{Alarm, Operation, Reply, Shared};
 use peer::client::KeptConnections;
 use tokio::sync::Notify;
 use types::{MemberId, Term};
 use watch::EventLog;
 
 use crate::error::Error;
+use crate::figures::{Timed, WorkerFigures};
 use crate::large_reads::LargeReads;
 use crate::mailbox::{Address, Desk};
 use crate::member::Inner;
@@ -39,14 +40,17 @@ struct Worker {
     desk: Rc<Desk<Answer>>,
     outbox: RefCell<Vec<ToConsensus>>,
     outbox_filled: Notify,
+    figures: Arc<WorkerFigures>,
     connections: KeptConnections,
 }
 
 impl Handle {
     /// Sets up the calling worker thread, which must run a `LocalSet`.
     pub(crate) fn new(member: Arc<Inner>) -> Handle {
+        let figures = member.board.figures.new_worker();
         let worker = Rc::new(Worker {
             member,
+            figures,
             desk: Desk::new(),
             outbox: RefCell::default(),
             outbox_filled: Notify::new(),
@@ -122,24 +126,39 @@ impl Handle {
         &self.0.member
     }
 
+    pub(crate) fn member(&self) -> Arc<Inner> {
+        self.0.member.clone()
+    }
+
+    /// This worker's own.
+    pub(crate) fn figures(&self) -> &WorkerFigures {
+        &self.0.figures
+    }
+
     pub(crate) fn now(&self) -> Monotonic {
         self.0.member.clock.now()
     }
 
-    /// Awaits the answer to a request and logs it if that takes too long.
-    pub(crate) async fn timed<T>(&self, what: &'static str, answer: impl Future<Output = T>) -> T {
+    /// Awaits the answer to a request, notes how long that takes, and logs it if it is too long.
+    pub(crate) async fn timed<T, E>(&self, what: Timed, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let start = self.now();
         let answer = answer.await;
-        let (took, expected) = (self.now().since(start), self.0.member.settings.warning_request_duration);
-        if took > expected {
-            tracing::warn!(?took, "expected-duration" = ?expected, request = what, "request took too long");
-        }
+        self.note_time(what, answer.is_ok(), self.now().since(start));
         answer
+    }
+
+    pub(crate) fn note_time(&self, what: Timed, succeeded: bool, took: Duration) {
+        self.figures().request(what, succeeded).observe_alone(took);
+        let expected = self.0.member.settings.warning_request_duration;
+        if took > expected {
+            let request = log_name(what);
+            tracing::warn!(?took, "expected-duration" = ?expected, request, "request took too long");
+        }
     }
 
     /// Puts a request through the log and returns its result.
     pub(crate) async fn propose(&self, request: Request) -> Result<Reply, Error> {
-        let what = name(&request);
+        let what = Timed::Proposal(Operation::of(&request));
         self.timed(what, self.propose_untimed(request)).await
     }
 
@@ -150,11 +169,16 @@ impl Handle {
             return Err(Error::TooManyRequests);
         }
         let id = member.ids.next();
+        // What the member says of itself is not of a client's making, and without it nobody is served.
+        let is_own = matches!(request, Request::ClusterMemberAttrSet(_) | Request::ClusterVersionSet(_));
         let data = encode(id, request);
-        if data.len() > member.settings.limits.max_request_bytes {
+        if !is_own && data.len() > member.settings.limits.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
-        match self.ask(|address| ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) })).await? {
+        match self
+            .ask_for_proposal(|address| ToConsensus::Propose(Proposal { id, data, reply_to: Some(address) }))
+            .await?
+        {
             Answer::Applied(reply) => Ok(reply),
             Answer::ReadNow => Err(Error::Internal("a read's answer went to a proposal".into())),
         }
@@ -169,7 +193,21 @@ impl Handle {
         if self.0.member.board.reads_need_no_round() {
             return Ok(());
         }
-        self.ask(ToConsensus::Read).await.map(|_| ())
+        let asked = self.ask(ToConsensus::Read).await;
+        asked.inspect_err(|_| self.inner().board.figures.read_indexes_failed.increment()).map(|_| ())
+    }
+
+    /// As [`Handle::ask`], of something that is to go through the log.
+    pub(crate) async fn ask_for_proposal(
+        &self,
+        item: impl FnOnce(Address<Answer>) -> ToConsensus,
+    ) -> Result<Answer, Error> {
+        let answer = self.ask(item).await;
+        // Those that were applied have an answer, whatever it is.
+        if answer.as_ref().is_err_and(|error| !matches!(error, Error::Apply(_))) {
+            self.inner().board.figures.proposals_failed.increment();
+        }
+        answer
     }
 
     /// Hands consensus an item that is answered, and waits for the answer.
@@ -237,15 +275,16 @@ impl Handle {
 }
 
 /// What the log calls a request; never its contents.
-fn name(request: &Request) -> &'static str {
-    match request {
-        Request::Put(_) => "put",
-        Request::DeleteRange(_) => "delete range",
-        Request::Txn(_) => "txn",
-        Request::Compaction(_) => "compaction",
-        Request::LeaseGrant(_) => "lease grant",
-        Request::LeaseRevoke(_) => "lease revoke",
-        _ => "other",
+fn log_name(what: Timed) -> &'static str {
+    match what {
+        Timed::Range => "range",
+        Timed::ReadOnlyTxn | Timed::Proposal(Operation::Txn) => "txn",
+        Timed::Proposal(Operation::Put) => "put",
+        Timed::Proposal(Operation::DeleteRange) => "delete range",
+        Timed::Proposal(Operation::Compaction) => "compaction",
+        Timed::Proposal(Operation::LeaseGrant) => "lease grant",
+        Timed::Proposal(Operation::LeaseRevoke) => "lease revoke",
+        Timed::Proposal(_) => "other",
     }
 }
 

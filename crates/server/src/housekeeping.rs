@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::backend_thread::CommitBell;
 use crate::fate::Fate;
 use crate::request_id::{RequestIds, encode};
+use crate::shared::Board;
 use crate::stepper::{Proposal, Stepper, ToConsensus};
 
 /// How often expired leases are looked for.
@@ -80,6 +81,7 @@ pub(crate) struct CompactionThread {
     pub(crate) bell: Arc<CommitBell>,
     pub(crate) fate: Arc<Fate>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) board: Arc<Board>,
     pub(crate) batch_limit: usize,
     pub(crate) sleep_interval: Duration,
     /// Tells waiting physical compactions up to which revision removal is done and committed.
@@ -102,12 +104,17 @@ impl CompactionThread {
     fn prune(&self) -> Result<(), mvcc::MvccError> {
         let view = self.shared.view();
         let target = view.compacted();
-        let mut waiting_since = None;
+        let figures = &self.board.figures;
+        let (mut waiting_since, mut begun_at) = (None, None);
         loop {
+            let step_at = self.clock.now();
             match view.prune_step(self.batch_limit)? {
                 PruneStep::Removed(staged) => {
                     waiting_since = None;
+                    begun_at.get_or_insert(step_at);
+                    figures.compacted_rows.add(staged.removed_rows.len() as u64);
                     self.backend.stage(staged);
+                    figures.compaction_step.observe(self.clock.now().since(step_at));
                     self.bell.ring(&self.backend, &self.fate);
                 }
                 // An answer that is still being sent needs old rows; it may be with a slow client.
@@ -126,6 +133,10 @@ impl CompactionThread {
                 return Ok(());
             }
             self.pause();
+        }
+        if let Some(begun_at) = begun_at {
+            figures.compaction.observe(self.clock.now().since(begun_at));
+            figures.compacted_at.set(self.clock.wall().as_secs());
         }
         self.bell.wait_commit(&self.fate);
         self.finished.send_if_modified(|finished| {

@@ -5,6 +5,7 @@ use api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, Range
 use machine::{Reply, put_cost, txn_cost, validate};
 
 use crate::error::Error;
+use crate::figures::Timed;
 use crate::handle::Handle;
 use crate::large_reads::{RANGE_KEYS_MAX, TXN_KEYS_MAX};
 
@@ -15,13 +16,25 @@ impl Handle {
     /// [`Error`].
     pub async fn range(&self, request: RangeRequest) -> Result<Reply, Error> {
         validate::check_range(&request)?;
+        let asked_at = self.now();
+        // Since when the state is fresh enough. The clock is not read anew for nothing.
+        let waits = !request.serializable && !self.inner().board.reads_need_no_round();
+        let mut read_at = None;
         let answer = async {
             if !request.serializable {
                 self.linearizable().await?;
             }
+            read_at = Some(if waits { self.now() } else { asked_at });
             self.range_applied(request).await
         };
-        self.timed("range", answer).await
+        let answer = answer.await;
+        let answered_at = self.now();
+        if let Some(read_at) = read_at {
+            self.figures().ranges.add_alone(1);
+            self.figures().range(answer.is_ok()).observe_alone(answered_at.since(read_at));
+        }
+        self.note_time(Timed::Range, answer.is_ok(), answered_at.since(asked_at));
+        answer
     }
 
     async fn range_applied(&self, request: RangeRequest) -> Result<Reply, Error> {
@@ -68,16 +81,23 @@ impl Handle {
             }
             self.txn_applied(request).await
         };
-        self.timed("txn", answer).await
+        self.timed(Timed::ReadOnlyTxn, answer).await
     }
 
     async fn txn_applied(&self, request: TxnRequest) -> Result<Reply, Error> {
+        let (reply, reads) = self.txn_uncounted(request).await?;
+        self.figures().ranges.add_alone(reads);
+        self.figures().txns.add_alone(u64::from(reads > 1));
+        Ok(reply)
+    }
+
+    async fn txn_uncounted(&self, request: TxnRequest) -> Result<(Reply, u64), Error> {
         let state = self.state();
         if state.txn_keys_looked_at(&request, TXN_KEYS_MAX + 1)? <= TXN_KEYS_MAX {
-            return Ok(state.read_only_txn(&request)?);
+            return Ok(state.read_only_txn_with_reads(&request)?);
         }
         let state = state.clone();
-        Ok(self.inner().large_reads.run(move || state.read_only_txn(&request)).await??)
+        Ok(self.inner().large_reads.run(move || state.read_only_txn_with_reads(&request)).await??)
     }
 
     /// Gives up the history before a revision. A physical one is answered once the history is gone from the disk.

@@ -47,7 +47,8 @@ impl Handle {
                 let leader = self.wait_for_leader().await?;
                 for url in self.peer_urls(leader) {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    match there(url, left).await {
+                    // Boxed, so that a call that is answered here, as most are, is small.
+                    match Box::pin(there(url, left)).await {
                         Ok(answer) => return Ok(Found::There(answer)),
                         Err(ClientError::Refused(PeerError::LeaseNotFound)) => return Ok(Found::Nowhere),
                         Err(ClientError::Refused(PeerError::MemberNotFound)) => {

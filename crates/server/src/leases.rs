@@ -77,13 +77,13 @@ impl Handle {
         match renewed {
             Ok(renewal) => {
                 if renewal.clear_checkpoint {
-                    self.clear_checkpoint(id).await?;
+                    Box::pin(self.clear_checkpoint(id)).await?;
                 }
                 self.confirm_leadership(term).await?;
                 // What an earlier leader put into the log may have been applied only since the renewal: a checkpoint, ...
                 let is_shortened = self.state().lessor().lock().is_shortened(id);
                 if is_shortened {
-                    self.clear_checkpoint(id).await?;
+                    Box::pin(self.clear_checkpoint(id)).await?;
                 }
                 // ... or the lease's end.
                 let is_there = self.state().lessor().lock().contains(id);

@@ -26,7 +26,7 @@ use crate::layout::Layout;
 use crate::peer_thread::PeerThread;
 use crate::request_id::RequestIds;
 use crate::settings::Settings;
-use crate::shared::{Board, Identity};
+use crate::shared::{Board, Identity, Pulse};
 use crate::snapshots::{Arrivals, Departures};
 use crate::stepper::{Stepper, Surroundings, ToConsensus, Waiters};
 use crate::wal_thread::{ToWal, ToWalReader, WalReaderThread, WalThread};
@@ -41,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) backend: Backend,
     pub(crate) events: Arc<EventLog>,
     pub(crate) consensus: Arc<Stepper>,
+    pub(crate) waiters: Arc<Waiters>,
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) large_reads: LargeReads,
     pub(crate) outbox: peer::Outbox,
@@ -90,6 +91,15 @@ impl Door {
     /// Sets up the calling worker thread, which must run inside a `LocalSet`.
     pub fn open(&self) -> Handle {
         Handle::new(self.0.clone())
+    }
+
+    /// Terms, leaders and roles as they change.
+    pub fn status_changes(&self) -> tokio::sync::watch::Receiver<consensus::Status> {
+        self.0.status.clone()
+    }
+
+    pub fn pulse(&self) -> Pulse {
+        self.0.board.pulse(self.0.clock.now())
     }
 
     /// Resolves when the member stops, on any thread.
@@ -191,7 +201,20 @@ impl Member {
     }
 }
 
+/// Space on the disk, and what of it holds data.
+pub(crate) struct DatabaseSize {
+    pub(crate) taken_bytes: u64,
+    pub(crate) in_use_bytes: u64,
+}
+
 impl Inner {
+    /// How large the database is; what waits for the next commit takes space too.
+    pub(crate) fn database_size(&self) -> DatabaseSize {
+        let in_use_bytes = self.backend.size().in_use_bytes + self.backend.staged_bytes() as u64;
+        // Not the file's length: people hold this against the quota, and the file grows ahead of need.
+        DatabaseSize { taken_bytes: self.backend.taken_bytes().max(in_use_bytes), in_use_bytes }
+    }
+
     pub(crate) fn has_version(&self) -> bool {
         self.shared.membership().version().is_some()
     }
@@ -258,13 +281,13 @@ fn spawn(
     let mut threads = Threads::default();
     let wal_thread = WalThread {
         wal,
-        segment_size_bytes: settings.wal_segment_size_bytes,
         inbox: to_wal.clone(),
         readers: wal_readers.clone(),
         consensus: stepper.clone(),
         apply: to_apply.clone(),
         board: board.clone(),
         fate: fate.clone(),
+        clock: clock.clone(),
     };
     threads.wal = Some(thread("wal", move || wal_thread.run())?);
     let wal_reader = WalReaderThread { inbox: wal_readers.clone(), consensus: stepper.clone(), fate: fate.clone() };
@@ -278,6 +301,7 @@ fn spawn(
         fate: fate.clone(),
         interval: settings.backend_batch_interval,
         catchup_entries: settings.catchup_entries,
+        clock: clock.clone(),
     };
     threads.backend = Some(thread("backend", move || backend_thread.run())?);
     let applier = Applier {
@@ -287,10 +311,11 @@ fn spawn(
         ids: ids.clone(),
         divergence: None,
         reported: Index(0),
+        alarms: shared.alarms(),
         machine,
         backend: backend.clone(),
         consensus: stepper.clone(),
-        waiters,
+        waiters: waiters.clone(),
         events: events.clone(),
         bell: bell.clone(),
         chores: chores.clone(),
@@ -311,6 +336,7 @@ fn spawn(
         bell: bell.clone(),
         fate: fate.clone(),
         clock: clock.clone(),
+        board: board.clone(),
         batch_limit: settings.compaction_batch_limit,
         sleep_interval: settings.compaction_sleep_interval,
         finished,
@@ -329,7 +355,13 @@ fn spawn(
     let skips_silence = settings.initial_election_tick_advance;
     let run_clock = move || ticked.run_clock(ticking.as_ref(), &fate_of_clock, interval, skips_silence);
     threads.clock = Some(thread("clock", run_clock)?);
-    let departures = Departures { backend: backend.clone(), bell: bell.clone(), fate: fate.clone() };
+    let departures = Departures {
+        backend: backend.clone(),
+        bell: bell.clone(),
+        fate: fate.clone(),
+        board: board.clone(),
+        clock: clock.clone(),
+    };
     let inner = Inner {
         identity,
         settings,
@@ -339,6 +371,7 @@ fn spawn(
         backend,
         events,
         consensus: stepper,
+        waiters,
         ids,
         large_reads: LargeReads::new(),
         clock,

@@ -30,11 +30,14 @@ impl PeerThread {
 
     fn serve(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, async {
+        let served = LocalSet::new().block_on(&runtime, async {
             let handle = self.door.open();
             let host = Rc::new(PeerHost::new(handle.clone(), self.arrivals.clone()));
             tokio::task::spawn_local(cluster_task::run(handle.clone()));
-            let (source, sink) = (Arc::new(self.departures), Arc::new(ArrivalSink(self.arrivals)));
+            let member = handle.inner();
+            let (board, clock) = (member.board.clone(), member.clock.clone());
+            let sink = Arc::new(ArrivalSink { arrivals: self.arrivals, board, clock });
+            let source = Arc::new(self.departures);
             let serve = async move {
                 tokio::select! {
                     served = self.transport.serve(self.listeners, host, source, sink) => served.map(|never| match never {}),
@@ -46,6 +49,9 @@ impl PeerThread {
                 Ok(served) => served,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
-        })
+        });
+        // Not waiting for name service, which may be asked for a member that is gone and take many seconds to say so.
+        runtime.shutdown_background();
+        served
     }
 }

@@ -42,6 +42,8 @@ pub struct Settings {
     pub backend_batch_interval: Duration,
     pub compaction_batch_limit: usize,
     pub compaction_sleep_interval: Duration,
+    /// How much history to keep; `None`: all of it, unless a client has it compacted.
+    pub auto_compaction: Option<Retention>,
     /// Database size past which writes are refused; `None` for no limit.
     pub quota_bytes: Option<u64>,
     pub lease_checkpoints: bool,
@@ -52,6 +54,17 @@ pub struct Settings {
     /// A request that takes longer is logged.
     pub warning_request_duration: Duration,
     pub wal_segment_size_bytes: u64,
+    /// What there is of etcd's switches, for metrics.
+    pub feature_gates: Vec<FeatureGate>,
+}
+
+/// One of etcd's switches for features in the making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureGate {
+    pub name: &'static str,
+    /// `ALPHA` or `BETA`; empty once it is neither.
+    pub stage: &'static str,
+    pub enabled: bool,
 }
 
 /// Whether a member without data founds a cluster or joins one.
@@ -59,6 +72,15 @@ pub struct Settings {
 pub enum InitialState {
     New,
     Existing,
+}
+
+/// How much history to keep when compacting without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// At least what is younger than this; not zero.
+    Period(Duration),
+    /// The last so many revisions; at least 1.
+    Revisions(i64),
 }
 
 /// When members compare what they hold.
@@ -123,12 +145,14 @@ impl Settings {
             backend_batch_interval: Duration::from_millis(100),
             compaction_batch_limit: 1000,
             compaction_sleep_interval: Duration::from_millis(10),
+            auto_compaction: None,
             quota_bytes: Some(2 << 30),
             lease_checkpoints: false,
             lease_checkpoints_persist: false,
             warning_apply_duration: Duration::from_millis(100),
             warning_request_duration: Duration::from_millis(300),
             wal_segment_size_bytes: 64 << 20,
+            feature_gates: Vec::new(),
         }
     }
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use consensus::{Role, Status};
 use env::Monotonic;
 use parking_lot::{Condvar, Mutex};
+use thiserror::Error;
 use types::{ClusterId, Index, MemberId, Term};
 
 use crate::backend_thread::CommitBell;
+use crate::figures::Figures;
 
 /// Who this member is.
 #[derive(Clone, Debug)]
@@ -23,10 +25,70 @@ pub struct Identity {
 /// The etcd release whose behaviour this server has.
 pub const COMPATIBLE_VERSION: &str = "3.5.30";
 
+/// What shows, from one look to the next, that consensus goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// How often time has passed for raft.
+    ticks: u64,
+    commit: Index,
+    applied: Index,
+    /// How long the disk has kept the log waiting by now.
+    log: Duration,
+    /// The same of the backend.
+    backend: Duration,
+}
+
+/// What keeps a member from going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Standstill {
+    #[error("consensus stands still")]
+    Consensus,
+    #[error("the disk has not answered the log for {0:?}")]
+    Log(Duration),
+    #[error("the disk has not answered the backend for {0:?}")]
+    Backend(Duration),
+}
+
+impl Pulse {
+    /// What stands still: raft was not stepped since `earlier`, or what was committed then waited ever since to be applied,
+    /// or the disk has kept somebody waiting for more than `patience`.
+    pub fn standstill_since(&self, earlier: &Pulse, patience: Duration) -> Option<Standstill> {
+        if self.log > patience {
+            return Some(Standstill::Log(self.log));
+        }
+        if self.backend > patience {
+            return Some(Standstill::Backend(self.backend));
+        }
+        let applies = self.applied > earlier.applied || self.applied >= earlier.commit;
+        (self.ticks == earlier.ticks || !applies).then_some(Standstill::Consensus)
+    }
+}
+
+/// Since when something is under way that has not come back yet. Written by one thread.
+#[derive(Default)]
+pub(crate) struct UnderWay(AtomicU64);
+
+impl UnderWay {
+    pub(crate) fn begin(&self, now: Monotonic) {
+        self.0.store((now.0.as_nanos() as u64).max(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Zero if nothing is.
+    fn time(&self, now: Monotonic) -> Duration {
+        let since = self.0.load(Ordering::Relaxed);
+        if since == 0 { Duration::ZERO } else { now.since(Monotonic(Duration::from_nanos(since))) }
+    }
+}
+
 /// Published by the thread named at each field, read by all.
 #[derive(Default)]
 pub(crate) struct Board {
     // consensus
+    ticks: AtomicU64,
     term: AtomicU64,
     leader: AtomicU64,
     commit: AtomicU64,
@@ -43,6 +105,10 @@ pub(crate) struct Board {
     /// Its data is yet to be compared with the others'.
     is_unchecked: AtomicBool,
     // wal and backend
+    /// What the log's thread does with the disk.
+    pub(crate) log_work: UnderWay,
+    /// A commit.
+    pub(crate) backend_work: UnderWay,
     wal_is_full: AtomicBool,
     backend_is_full: AtomicBool,
     // whoever stops the member
@@ -53,6 +119,8 @@ pub(crate) struct Board {
     is_awaited: AtomicBool,
     /// Told when the log finds the disk full.
     bell: Arc<CommitBell>,
+    /// For whoever watches over the member.
+    pub(crate) figures: Figures,
 }
 
 impl Board {
@@ -90,9 +158,28 @@ impl Board {
         }
     }
 
+    pub(crate) fn note_tick(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pulse(&self, now: Monotonic) -> Pulse {
+        // Commits wait while a new file takes the old one's place, for as long as that is.
+        let is_replaced = self.figures.defragmenting.get() > 0;
+        Pulse {
+            ticks: self.ticks.load(Ordering::Relaxed),
+            commit: self.commit(),
+            applied: self.applied(),
+            log: self.log_work.time(now),
+            backend: if is_replaced { Duration::ZERO } else { self.backend_work.time(now) },
+        }
+    }
+
     pub(crate) fn set_status(&self, status: Status) {
         self.term.store(status.term.0, Ordering::Relaxed);
-        self.leader.store(status.leader.0, Ordering::Relaxed);
+        let leader_before = self.leader.swap(status.leader.0, Ordering::Relaxed);
+        if status.leader != MemberId(0) && status.leader.0 != leader_before {
+            self.figures.leader_changes.increment();
+        }
         self.is_leader.store(status.role == Role::Leader, Ordering::Relaxed);
         if !status.sole_voter {
             self.sole_voter.store(false, Ordering::SeqCst);
@@ -219,6 +306,45 @@ fn log_fullness(what: &str, full: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pulse_shows_a_raft_that_is_not_stepped_and_entries_that_are_not_applied() {
+        let pulse = |ticks, commit, applied| {
+            let (log, backend) = (Duration::ZERO, Duration::ZERO);
+            Pulse { ticks, commit: Index(commit), applied: Index(applied), log, backend }
+        };
+        let stands = |now: Pulse, earlier: &Pulse| now.standstill_since(earlier, Duration::ZERO).is_some();
+        let earlier = pulse(7, 20, 10);
+        assert!(!stands(pulse(8, 30, 11), &earlier));
+        assert!(stands(pulse(7, 30, 11), &earlier), "raft was not stepped");
+        assert!(stands(pulse(8, 30, 10), &earlier), "nothing is applied though much is committed");
+        let idle = pulse(7, 10, 10);
+        assert!(!stands(pulse(8, 10, 10), &idle), "nothing is asked of it");
+        assert!(!stands(pulse(8, 30, 10), &idle), "what is committed came right now");
+    }
+
+    #[test]
+    fn a_pulse_shows_a_disk_that_does_not_answer() {
+        let second = Duration::from_secs(1);
+        let at = |seconds: u32| Monotonic(second * seconds);
+        let board = Board::default();
+        let first = board.pulse(at(0));
+        let found = |now| {
+            board.note_tick();
+            board.pulse(at(now)).standstill_since(&first, 5 * second)
+        };
+        board.log_work.begin(at(1));
+        board.backend_work.begin(at(4));
+        assert_eq!(found(6), None, "so long it may take");
+        assert_eq!(found(10), Some(Standstill::Log(9 * second)));
+        board.log_work.end();
+        assert_eq!(found(10), Some(Standstill::Backend(6 * second)));
+        board.figures.defragmenting.increment();
+        assert_eq!(found(10), None, "commits wait for the new file");
+        board.figures.defragmenting.subtract(1);
+        board.backend_work.end();
+        assert_eq!(found(99), None, "nothing is asked of the disk");
+    }
 
     #[test]
     fn who_waits_is_woken_by_every_move() {

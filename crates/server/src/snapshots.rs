@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backend::{Backend, Export, Import, Options, Table};
 use bytes::Bytes;
-use env::Disk;
+use env::{Clock, Disk, Monotonic};
 use membership::rows;
 use parking_lot::Mutex;
 use peer::{SnapshotChunks, SnapshotSink, SnapshotSource, SnapshotWriter};
@@ -14,15 +14,23 @@ use types::{Message, SnapshotMeta};
 use crate::backend_thread::CommitBell;
 use crate::fate::Fate;
 use crate::layout::Layout;
+use crate::shared::Board;
 
 /// Where snapshots for others come from.
 pub(crate) struct Departures {
     pub(crate) backend: Backend,
     pub(crate) bell: Arc<CommitBell>,
     pub(crate) fate: Arc<Fate>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
-struct Departing(Export);
+struct Departing {
+    export: Export,
+    begun_at: Monotonic,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+}
 
 impl SnapshotSource for Departures {
     /// What is sent is the newest commit that holds what was announced.
@@ -33,13 +41,25 @@ impl SnapshotSource for Departures {
                 return Err(io::Error::other("the member stops"));
             }
         }
-        Ok(Box::new(Departing(self.backend.export())))
+        self.board.figures.departing.increment();
+        let (board, clock) = (self.board.clone(), self.clock.clone());
+        Ok(Box::new(Departing { export: self.backend.export(), begun_at: clock.now(), board, clock }))
     }
 }
 
 impl SnapshotChunks for Departing {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.0.next_chunk().map_err(io::Error::other)?.map(Bytes::from))
+        let chunk = self.export.next_chunk().map_err(io::Error::other)?.map(Bytes::from);
+        if chunk.is_none() {
+            self.board.figures.departed.observe(self.clock.now().since(self.begun_at));
+        }
+        Ok(chunk)
+    }
+}
+
+impl Drop for Departing {
+    fn drop(&mut self) {
+        self.board.figures.departing.subtract(1);
     }
 }
 
@@ -67,10 +87,17 @@ struct Arriving {
     /// Gone once it is finished.
     import: Option<Import>,
     arrivals: Arc<Arrivals>,
+    begun_at: Monotonic,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What the transport is given.
-pub(crate) struct ArrivalSink(pub(crate) Arc<Arrivals>);
+pub(crate) struct ArrivalSink {
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 impl Arrivals {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, backend: Backend) -> Arrivals {
@@ -107,7 +134,7 @@ impl Arrivals {
 
 impl SnapshotSink for ArrivalSink {
     fn begin(&self, message: &Message) -> io::Result<Box<dyn SnapshotWriter + Send>> {
-        let arrivals = &self.0;
+        let arrivals = &self.arrivals;
         {
             let mut state = arrivals.state.lock();
             if matches!(*state, Arrival::Arriving | Arrival::Installing) {
@@ -116,7 +143,8 @@ impl SnapshotSink for ArrivalSink {
             // One that raft never got is replaced.
             *state = Arrival::Arriving;
         }
-        let mut arriving = Arriving { import: None, arrivals: arrivals.clone() };
+        let (board, clock) = (self.board.clone(), self.clock.clone());
+        let mut arriving = Arriving { import: None, arrivals: arrivals.clone(), begun_at: clock.now(), board, clock };
         let (disk, path) = (&arrivals.disk, &arrivals.layout.state);
         // What an earlier one left behind when the disk failed would be in the way for ever.
         Backend::discard_unfinished(disk.as_ref(), path).map_err(io::Error::other)?;
@@ -136,7 +164,11 @@ impl SnapshotWriter for Arriving {
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         let import = self.import.take().expect("it is taken only here");
+        let came_at = self.clock.now();
         import.finish().map_err(io::Error::other)?;
+        let (figures, saved_at) = (&self.board.figures, self.clock.now());
+        figures.arrival_synced.observe(saved_at.since(came_at));
+        figures.arrived.observe(saved_at.since(self.begun_at));
         let meta = self.arrivals.meta()?;
         tracing::info!(index = meta.index.0, term = meta.term.0, "the snapshot is here");
         *self.arrivals.state.lock() = Arrival::Whole(meta);
@@ -169,7 +201,8 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let layout = Layout::new(Path::new("data"), None);
         let backend = Backend::open(disk.clone(), &layout.state, Options::default()).unwrap();
-        ArrivalSink(Arc::new(Arrivals::new(disk, layout, backend)))
+        let arrivals = Arc::new(Arrivals::new(disk, layout, backend));
+        ArrivalSink { arrivals, board: Arc::default(), clock: Arc::new(env::SystemClock::default()) }
     }
 
     fn begin(sink: &ArrivalSink) -> io::Result<Box<dyn SnapshotWriter + Send>> {

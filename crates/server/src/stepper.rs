@@ -11,7 +11,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
-use consensus::{ConsensusError, Driver, Effect, Progress, ProposeError, Role, VoterChange};
+use consensus::{ConsensusError, Driver, Effect, LogProgress, Progress, ProposeError, Role, VoterChange};
 use env::{Clock, Monotonic};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -99,6 +99,7 @@ pub(crate) struct Stepper {
     inbox: Mutex<Vec<ToConsensus>>,
     turn: Mutex<Turn>,
     apply: Arc<ApplyQueue>,
+    board: Arc<Board>,
     send: SendMessages,
 }
 
@@ -165,7 +166,7 @@ struct Turn {
 
 impl Stepper {
     pub(crate) fn new(driver: Driver, around: Surroundings) -> Stepper {
-        let (apply, send) = (around.apply.clone(), around.send.clone());
+        let (apply, board, send) = (around.apply.clone(), around.board.clone(), around.send.clone());
         let turn = Turn {
             driver,
             around,
@@ -184,7 +185,7 @@ impl Stepper {
             outgoing: Outgoing::default(),
             left: Left::default(),
         };
-        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn), apply, send }
+        Stepper { inbox: Mutex::default(), turn: Mutex::new(turn), apply, board, send }
     }
 
     /// The end of this member's log.
@@ -195,6 +196,11 @@ impl Stepper {
     /// How far the other members are; empty where this member does not lead.
     pub(crate) fn progress(&self) -> Vec<Progress> {
         self.look(Driver::progress)
+    }
+
+    /// Where consensus stands, whom this member voted for, and how far all members are.
+    pub(crate) fn standing(&self) -> (consensus::Status, MemberId, Vec<LogProgress>) {
+        self.look(|driver| (driver.status(), driver.vote(), driver.log_progress()))
     }
 
     pub(crate) fn send(&self, item: ToConsensus) {
@@ -248,6 +254,10 @@ impl Stepper {
         }
         if left.to_apply {
             self.apply.work_off();
+            if !left.tells.is_empty() {
+                // The worker that was just woken waits for this very core, often, and its client for it.
+                std::thread::yield_now();
+            }
         }
         self.tell(&mut left);
     }
@@ -285,11 +295,21 @@ impl Stepper {
         while !fate.wait_stopped(next_tick.since(clock.now())) {
             let now = clock.now();
             if now >= next_tick {
+                if now.since(next_tick) > tick_interval {
+                    self.note_late_heartbeats();
+                }
                 self.with_turn(Turn::tick);
                 // Ticks missed while the process did not run are not made up for: that would look like silence of
                 // the others.
                 next_tick = now.plus(tick_interval);
             }
+        }
+    }
+
+    /// More than two intervals after the last ones, as etcd counts them.
+    fn note_late_heartbeats(&self) {
+        if self.board.is_leader() {
+            self.board.figures.heartbeats_late.add(self.progress().len() as u64);
         }
     }
 
@@ -406,6 +426,7 @@ impl Turn {
 
     fn tick(&mut self) {
         self.now += 1;
+        self.around.board.note_tick();
         if self.takes_part() {
             self.driver.tick();
         }
@@ -537,6 +558,7 @@ impl Turn {
             self.rounds.begin(context, std::mem::take(&mut self.reads), self.around.clock.now());
             self.driver.read_index(context);
         } else if !self.reads.is_empty() && self.rounds.take_long(self.around.clock.now()) {
+            self.around.board.figures.slow_read_indexes.increment();
             self.driver.hurry_reads();
         }
     }
@@ -580,6 +602,7 @@ impl Turn {
                 }
                 // They join the next round, which has a context of its own.
                 Effect::ReadsDropped(contexts) => {
+                    self.around.board.figures.slow_read_indexes.add(contexts.len() as u64);
                     self.reads.extend(contexts.into_iter().flat_map(|context| self.rounds.end(context)));
                 }
                 Effect::Report { from, report } => self.around.apply.send(ToApply::Report { from, report }),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use env::Clock;
 use types::{HardState, Index, LogEntry, SnapshotMeta};
 use wal::{Reader, Spare, Wal, WalError};
 
@@ -57,13 +58,13 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct WalThread {
     pub(crate) wal: Wal,
-    pub(crate) segment_size_bytes: u64,
     pub(crate) inbox: Arc<Inbox<ToWal>>,
     pub(crate) readers: Arc<Inbox<ToWalReader>>,
     pub(crate) consensus: Arc<Stepper>,
     pub(crate) apply: Arc<ApplyQueue>,
     pub(crate) board: Arc<Board>,
     pub(crate) fate: Arc<Fate>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl WalThread {
@@ -83,22 +84,26 @@ impl WalThread {
             }
             self.inbox.take_all(&mut items, (!is_marked).then_some(IDLE_INTERVAL));
             let is_idle = items.is_empty();
+            self.board.log_work.begin(self.clock.now());
             let mut last_number = None;
+            // How long it took to put together what waits to be synced.
+            let mut unsynced = None;
             let mut release = None;
             for item in items.drain(..) {
                 match item {
                     ToWal::Persist { number, entries, hard_state } => {
-                        self.wal.append(&entries, hard_state)?;
+                        *unsynced.get_or_insert(Duration::ZERO) += self.append(&entries, hard_state)?;
                         last_number = Some(number);
                     }
                     ToWal::Restore { number, snapshot, entries, hard_state } => {
                         if !self.restart_when_there_is_space(&snapshot)? {
                             return Ok(());
                         }
-                        self.wal.append(&entries, hard_state)?;
-                        if !self.sync_when_there_is_space()? {
+                        let took = self.append(&entries, hard_state)?;
+                        if !self.sync_measured(took)? {
                             return Ok(());
                         }
+                        unsynced = None;
                         self.apply.send(ToApply::Restore(snapshot));
                         last_number = Some(number);
                     }
@@ -111,10 +116,12 @@ impl WalThread {
                     ToWal::Stop => stopping = true,
                 }
             }
+            if let Some(took) = unsynced
+                && !self.sync_measured(took)?
+            {
+                return Ok(());
+            }
             if let Some(number) = last_number {
-                if !self.sync_when_there_is_space()? {
-                    return Ok(());
-                }
                 self.consensus.send(ToConsensus::Persisted(number));
                 is_marked = false;
             }
@@ -137,8 +144,31 @@ impl WalThread {
                 self.wal.mark_durable()?;
                 self.sync_when_there_is_space()?;
             }
+            self.board.log_work.end();
         }
         Ok(())
+    }
+
+    /// Returns how long it took.
+    fn append(&mut self, entries: &[LogEntry], hard_state: Option<HardState>) -> Result<Duration, WalError> {
+        let begun_at = self.clock.now();
+        self.wal.append(entries, hard_state)?;
+        Ok(self.clock.now().since(begun_at))
+    }
+
+    /// As [`WalThread::sync_when_there_is_space`], of what took so long to put together.
+    fn sync_measured(&mut self, append_took: Duration) -> Result<bool, WalError> {
+        self.board.figures.wal_write.observe(append_took);
+        let (clock, board) = (self.clock.clone(), self.board.clone());
+        let is_done = self.when_there_is_space(|wal| {
+            // A wait for space is no time that the disk took.
+            let begun_at = clock.now();
+            wal.sync()?;
+            board.figures.wal_fsync.observe(clock.now().since(begun_at));
+            Ok(())
+        })?;
+        self.board.figures.wal_bytes.set(self.wal.written_bytes());
+        Ok(is_done)
     }
 
     /// Others' needs are heeded up to a bound.
@@ -191,7 +221,10 @@ impl WalThread {
     /// Lets some time pass, or less: what the backend's next commit lets the log go of is the very room it waits for.
     fn release_while_full(&mut self) -> Result<(), WalError> {
         let mut items = Vec::new();
+        // The disk has answered.
+        self.board.log_work.end();
         self.inbox.take_wanted(&mut items, RETRY_INTERVAL, |item| matches!(item, ToWal::Release { .. } | ToWal::Stop));
+        self.board.log_work.begin(self.clock.now());
         for item in items {
             match item {
                 ToWal::Release { before, .. } => drop(self.wal.release_before(before)?),
@@ -206,7 +239,7 @@ impl WalThread {
     /// the next, and nothing need be filled.
     fn needs_spare(&self) -> bool {
         let space = self.wal.space();
-        !space.spare_ready && space.bytes_left_in_segment < self.segment_size_bytes / 2
+        !space.spare_ready && space.bytes_left_in_segment < space.segment_bytes / 2
     }
 
     /// Filling a segment with zeros takes a while; nobody's write waits for it.
@@ -275,7 +308,9 @@ mod tests {
     use std::path::Path;
 
     use bytes::Bytes;
-    use env::{Disk, SimDisk};
+    use env::{Disk, Monotonic, SimDisk};
+    use metrics::{Histogram, names};
+    use parking_lot::Mutex;
     use types::{ClusterId, EntryKind, MemberId, Term};
     use wal::{WalMeta, WalOptions};
 
@@ -305,13 +340,13 @@ mod tests {
         let parts = single_voter();
         let thread = WalThread {
             wal,
-            segment_size_bytes: SEGMENT_SIZE_BYTES,
             inbox: parts.wal,
             readers: Arc::new(Inbox::new()),
             consensus: parts.stepper,
             apply: parts.apply,
             board: parts.board,
             fate: parts.fate,
+            clock: Arc::new(env::SystemClock::default()),
         };
         (thread, index)
     }
@@ -372,6 +407,55 @@ mod tests {
         let (inbox, consensus, fate) = (thread.readers, thread.consensus, thread.fate.clone());
         WalReaderThread { inbox, consensus, fate }.run();
         assert!(thread.fate.failure().is_some_and(|failure| failure.contains("damaged")));
+    }
+
+    /// A second passes with everything that is done to the disk, and with every read that is handed on.
+    struct Worked {
+        disk: SimDisk,
+        readers: Arc<Inbox<ToWalReader>>,
+        handed_on: Mutex<Vec<ToWalReader>>,
+    }
+
+    impl Clock for Worked {
+        fn now(&self) -> Monotonic {
+            let (mut handed_on, mut items) = (self.handed_on.lock(), vec![]);
+            self.readers.take_all(&mut items, Some(Duration::ZERO));
+            handed_on.append(&mut items);
+            Monotonic(Duration::from_secs((self.disk.operation_count() + handed_on.len()) as u64))
+        }
+
+        fn wall(&self) -> Duration {
+            self.now().0
+        }
+    }
+
+    #[test]
+    fn of_a_write_the_putting_together_is_counted_and_every_sync() {
+        let disk = SimDisk::new();
+        let (mut thread, next) = on_full_disk(&disk);
+        disk.set_capacity(None);
+        disk.record();
+        thread.clock = Arc::new(Worked { disk, readers: thread.readers.clone(), handed_on: Mutex::default() });
+        let snapshot = SnapshotMeta { index: Index(next + 9), term: Term(1), ..SnapshotMeta::default() };
+        let persist = |number, index| ToWal::Persist { number, entries: vec![entry(index)], hard_state: None };
+        for item in [
+            persist(1, next),
+            ToWal::Restore { number: 2, snapshot, entries: vec![entry(next + 10)], hard_state: None },
+            ToWal::Fetch { from: Index(next + 10), to: Index(next + 11), limit_bytes: 0 },
+            persist(3, next + 11),
+            ToWal::Stop,
+        ] {
+            thread.inbox.send(item);
+        }
+        thread.serve().unwrap();
+        let expected = Histogram::new(names::WAL_WRITE.buckets());
+        expected.observe_equal(Duration::ZERO, 2);
+        let figures = &thread.board.figures;
+        assert_eq!(figures.wal_write.read(), expected.read(), "no write, no fetch, no new segment");
+        let expected = Histogram::new(names::WAL_FSYNC.buckets());
+        // A sync writes, and makes that durable: two operations.
+        expected.observe_equal(Duration::from_secs(2), 2);
+        assert_eq!(figures.wal_fsync.read(), expected.read(), "the restored log's, and that of what came after it");
     }
 
     /// If it did not, it would wait for ever here.

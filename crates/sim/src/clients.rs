@@ -192,7 +192,7 @@ impl World {
 
     fn txn(&mut self, number: usize) -> Txn {
         let key = self.key();
-        let newest = self.ledger.revisions.keys().next_back().copied().unwrap_or(1);
+        let newest = self.newest_revision();
         let target = match self.dice.below(4) {
             0 => Target::Version(self.dice.below(4) as i64),
             1 => Target::Created(0),

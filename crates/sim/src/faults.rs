@@ -8,6 +8,7 @@ use types::MemberId;
 
 use crate::boot;
 use crate::dice::{MS, Micros, SECOND};
+use crate::doubled_panic;
 use crate::rot::{self, Rot};
 use crate::world::{Event, World};
 
@@ -285,6 +286,7 @@ impl World {
     fn flip_bit(&mut self, disk: &SimDisk, path: &Path, offset: u64) {
         let bit = self.dice.below(8) as u8;
         disk.flip_bit(path, offset, bit).expect("the file was just read");
+        doubled_panic::note_rot();
     }
 
     /// Whether nothing may be spoilt at this member that cannot be mended: another's is, or the voters would be too few

@@ -17,6 +17,7 @@ mod clients;
 mod counts;
 mod dice;
 mod disks;
+mod doubled_panic;
 mod faults;
 mod invariants;
 mod judge;
@@ -32,6 +33,7 @@ mod watchers;
 mod world;
 
 pub use counts::Counts;
+pub use doubled_panic::is_abort_excused;
 pub use plan::Plan;
 pub use planted::Plant;
 pub use world::{Found, Report, World};

@@ -10,6 +10,9 @@
 //! | peers (`peer_thread.rs`, `snapshots.rs`) | [`LifeEvent::Message`], [`LifeEvent::Snapshot`]: `life/post.rs` |
 //! | workers (`kv.rs`) | `life/requests.rs` |
 //!
+//! What the peers thread proposes by itself besides (`cluster_task.rs`, `auto_compaction.rs`) is what clients and the operator
+//! ask for here.
+//!
 //! What a thread does takes effect at the end of its time. A crash in between does a random part of it first, cut at any
 //! operation of the disk (`life/end.rs`). What planted faults do to a life is in `life/plants.rs`.
 

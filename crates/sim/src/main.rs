@@ -1,13 +1,13 @@
 //! `sim`: runs simulated clusters.
 
+mod many;
+
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use env::{Clock, SystemClock};
+use env::{Clock, PanicFate, SystemClock};
 use sim::{Counts, Found, Plan, Plant, Report, World};
 
 #[derive(Parser)]
@@ -81,15 +81,15 @@ struct Planted {
 fn main() -> ExitCode {
     let usual = std::panic::take_hook();
     // What a run ends with is told with its seed.
-    std::panic::set_hook(Box::new(move |panic| {
-        if !env::is_panic_caught() {
-            usual(panic);
-        }
+    std::panic::set_hook(Box::new(move |panic| match env::panic_fate(panic) {
+        PanicFate::Caught => {}
+        PanicFate::Uncaught => usual(panic),
+        PanicFate::Doubled(first) => many::no_return(&first, &env::hook_text(panic)),
     }));
     let done = match Command::parse().what {
         What::Run(run) => one(&run, false),
         What::Replay(run) => one(&run, true),
-        What::Many(many) => self::many(&many),
+        What::Many(many) => many::run(many),
         What::Planted(planted) => self::planted(&planted),
     };
     match done {
@@ -151,59 +151,6 @@ fn tell_found(seed: u64, minutes: u64, plant: Option<Plant>, report: &Report) {
         say(&format!("replay: cargo run{profile} -p sim -- replay --seed {seed} --minutes {minutes}{plant}"));
     }
 }
-
-/// What many runs have come to.
-#[derive(Default)]
-struct Total {
-    counts: Counts,
-    failed: u64,
-    last: u64,
-}
-
-const MICROSECONDS_PER_HOUR: u64 = 3_600_000_000;
-
-fn many(many: &Many) -> anyhow::Result<bool> {
-    let plant = plant_named(many.plant.as_deref())?;
-    let clock = SystemClock::default();
-    let next = AtomicU64::new(many.from);
-    let count = many.count.unwrap_or(if many.hours.is_some() { u64::MAX } else { 100 });
-    let end = many.from.saturating_add(count);
-    let wanted = many.hours.map_or(0, |hours| hours * MICROSECONDS_PER_HOUR);
-    let time_limit = many.seconds.map_or(Duration::MAX, Duration::from_secs);
-    let total = Mutex::new(Total::default());
-    let is_enough = || many.hours.is_some() && total.lock().expect(UNPOISONED).counts.microseconds >= wanted;
-    std::thread::scope(|scope| {
-        for _ in 0..many.threads.max(1) {
-            scope.spawn(|| {
-                while clock.now().0 < time_limit && !is_enough() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        break;
-                    }
-                    let report = simulate(seed, many.minutes, plant, false);
-                    tell_found(seed, many.minutes, plant, &report);
-                    let mut total = total.lock().expect(UNPOISONED);
-                    total.counts.add(&report.counts);
-                    total.failed += u64::from(report.found.is_some());
-                    total.last = total.last.max(seed);
-                }
-            });
-        }
-    });
-    let Total { counts, failed, last } = total.into_inner().expect(UNPOISONED);
-    let took = clock.now().0.as_secs_f64();
-    let hours = counts.microseconds as f64 / MICROSECONDS_PER_HOUR as f64;
-    let rate = hours * 60.0 / took / many.threads.max(1) as f64;
-    say(&format!("{counts}\n{took:.1} s on {} threads, {rate:.2} cluster-hours a minute and thread", many.threads));
-    let asked = many.hours.map_or_else(String::new, |hours| format!(" of {hours}"));
-    say(&format!("seeds {} to {last}: {hours:.2}{asked} cluster-hours with faults, {failed} violations", many.from));
-    if counts.microseconds < wanted {
-        say("fewer hours than asked for");
-    }
-    Ok(failed == 0 && counts.runs > 0 && counts.microseconds >= wanted)
-}
-
-const UNPOISONED: &str = "no thread panics with it";
 
 fn planted(planted: &Planted) -> anyhow::Result<bool> {
     let only = plant_named(planted.plant.as_deref())?;

@@ -15,6 +15,7 @@ use crate::boot;
 use crate::clients::Client;
 use crate::counts::Counts;
 use crate::dice::{Dice, MS, Micros, SECOND};
+use crate::doubled_panic;
 use crate::faults::Faults;
 use crate::invariants::{Leaders, Ledger};
 use crate::life::Life;
@@ -242,6 +243,7 @@ const SETTLING: Micros = 60 * SECOND;
 impl World {
     /// A new cluster.
     pub fn new(seed: u64, plan: Plan, plant: Option<Plant>) -> World {
+        doubled_panic::begin_run();
         let mut dice = Dice::new(seed);
         let network = Network::new(plan.network_delay, plan.loss, plan.duplication);
         let operator = Operator::default();
@@ -297,8 +299,12 @@ impl World {
             // In steps, so that a cluster that is one already need not be watched any longer.
             let settling = self.now;
             while self.found.is_none() && self.now < settling + SETTLING {
-                self.run_until(self.now + 5 * SECOND);
-                if self.difference().is_none() && self.now >= settling + 15 * SECOND {
+                self.run_until(self.now + 4 * SECOND);
+                let revision = self.newest_revision();
+                // What has just happened, as the end of a lease, need not be everywhere yet.
+                self.run_until(self.now + SECOND);
+                let is_quiet = self.newest_revision() == revision;
+                if is_quiet && self.difference().is_none() && self.now >= settling + 15 * SECOND {
                     break;
                 }
             }
@@ -460,6 +466,11 @@ impl World {
         for event in backlog {
             self.schedule(1, event);
         }
+    }
+
+    /// The newest revision that any member has made.
+    pub(crate) fn newest_revision(&self) -> i64 {
+        self.ledger.revisions.keys().next_back().copied().unwrap_or(1)
     }
 
     /// The last entry applied by a running member.

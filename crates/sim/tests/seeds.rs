@@ -5,7 +5,7 @@
 
 use sim::{Plan, World};
 
-const ONCE_FAILED: [(u64, &str); 12] = [
+const ONCE_FAILED: [(u64, &str); 14] = [
     (10_614, "rot was met after a later fault of the same disk was mended"),
     (12_137, "what a failing disk had left of a snapshot kept the next one out"),
     (2_737_686_155_199, "who joined was cut short and started again as a founder"),
@@ -17,6 +17,8 @@ const ONCE_FAILED: [(u64, &str); 12] = [
     (760_958_151_121, "the log of one of two voters rotted"),
     (1_361_504_342_147, "a new leader renewed a lease whose end was in its log"),
     (8_810_028, "one of three voters rotted, and before that showed another was removed"),
+    (253_864_508_169, "without PreVote, a candidate stayed behind the term of one who did not know it"),
+    (475_809_448_262, "a lease ended just before the end, and not every member had heard of it"),
     (3_372_343_357_131, "the name of a segment was undone after its sync had failed"),
 ];
 

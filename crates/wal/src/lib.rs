@@ -31,7 +31,7 @@ pub use wal::Wal;
 /// Settings of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct WalOptions {
-    /// The size of each file of the log, headers included. No entry can be larger. Rounded up to whole pages of 4096
+    /// The size of each file of the log, headers included, but for one with which it starts anew. No entry can be larger. Rounded up to whole pages of 4096
     /// bytes, two at least.
     pub segment_size_bytes: u64,
 }
@@ -86,6 +86,8 @@ pub struct TornTail {
 /// Room in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
+    /// Of the segment that is being written to.
+    pub segment_bytes: u64,
     pub bytes_left_in_segment: u64,
     /// Whether the next segment's file is ready.
     pub spare_ready: bool,

@@ -20,8 +20,13 @@ use env::{Disk, DiskFile, OpenMode};
 use crate::WalError;
 use crate::format::{PAGE, SegmentHeader};
 
-/// Zeros are written this many bytes at a time, each synced: a log sync that comes meanwhile waits for one of them.
-const FILL_BYTES: usize = 4 << 20;
+/// Zeros are written this many bytes at a time, each synced: a log sync that comes meanwhile waits for one of them, that of
+/// another process on the same disk too.
+const FILL_BYTES: usize = 1 << 20;
+
+/// The segment with which a log starts anew has this part of the usual size, or as little as [`SHORT_SIZE_MIN`].
+const SHORT_PART: u64 = 8;
+const SHORT_SIZE_MIN: u64 = 4 * PAGE;
 
 /// A segment that is part of the log.
 #[derive(Clone)]
@@ -37,6 +42,8 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub struct Spare {
     pub(crate) path: PathBuf,
+    /// Bytes of the whole file.
+    pub(crate) size: u64,
 }
 
 /// Prepares spares. May be used on another thread than the log's, see [`crate::Wal::spare_maker`].
@@ -52,7 +59,7 @@ impl SpareMaker {
     /// # Errors
     /// [`WalError::NoSpace`] (nothing remains of the attempt), [`WalError::Io`].
     pub fn make(&self) -> Result<Spare, WalError> {
-        self.directory.make_spare()
+        self.directory.make_spare(self.directory.segment_size)
     }
 }
 
@@ -72,7 +79,7 @@ pub(crate) struct Listing {
     /// Sequences of segments, ascending.
     pub(crate) segments: Vec<u64>,
     pub(crate) spares: Vec<Spare>,
-    /// Unfinished spares, and those of another size.
+    /// Unfinished spares, those of another size, and segments on their way out.
     pub(crate) useless: Vec<PathBuf>,
 }
 
@@ -83,6 +90,14 @@ impl Directory {
 
     pub(crate) fn segment_size(&self) -> u64 {
         self.segment_size
+    }
+
+    /// The size of the segment with which a log starts anew if no spare is ready, which is when a snapshot was installed.
+    ///
+    /// Filling 64 MiB takes a second on a slow disk, for which everybody else on that disk waits too. The next segment is made
+    /// on another thread while this one is written to, and so may wait.
+    pub(crate) fn short_size(&self) -> u64 {
+        (self.segment_size / SHORT_PART).max(SHORT_SIZE_MIN).next_multiple_of(PAGE).min(self.segment_size)
     }
 
     pub(crate) fn spare_maker(&self) -> SpareMaker {
@@ -113,7 +128,7 @@ impl Directory {
             let path = self.path.join(&entry.name);
             match kind {
                 "wal" => listing.segments.push(number),
-                "spare" if entry.len == self.segment_size => listing.spares.push(Spare { path }),
+                "spare" if entry.len == self.segment_size => listing.spares.push(Spare { path, size: entry.len }),
                 _ => listing.useless.push(path),
             }
         }
@@ -130,32 +145,32 @@ impl Directory {
         self.sync()
     }
 
-    pub(crate) fn make_spare(&self) -> Result<Spare, WalError> {
+    pub(crate) fn make_spare(&self, size: u64) -> Result<Spare, WalError> {
         let number = self.next_spare.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.path.join(format!("{number:016x}.tmp"));
+        let unfinished = self.unfinished_path(number);
         let path = self.spare_path(number);
         let rename = || {
             let renamed = self.disk.rename(&unfinished, &path);
             renamed.map_err(|error| WalError::space_or_io("rename", &unfinished, error))
         };
-        if let Err(error) = self.fill(&unfinished).and_then(|()| rename()) {
+        if let Err(error) = self.fill(&unfinished, size).and_then(|()| rename()) {
             // If this fails too, the name is found and removed at the next start.
             let _ = self.disk.remove(&unfinished);
             return Err(error);
         }
-        self.sync()?;
-        Ok(Spare { path })
+        self.sync_rename(&unfinished, &path)?;
+        Ok(Spare { path, size })
     }
 
-    fn fill(&self, path: &Path) -> Result<(), WalError> {
+    fn fill(&self, path: &Path, size: u64) -> Result<(), WalError> {
         // A failed sync is no worse than another failure here: the file is given up and a new one made.
         let failed = |error| WalError::space_or_io("prepare", path, error);
         let file = self.disk.open(path, OpenMode::CreateNew).map_err(failed)?;
-        file.reserve(self.segment_size).map_err(failed)?;
-        let zeros = vec![0; FILL_BYTES.min(self.segment_size as usize)];
+        file.reserve(size).map_err(failed)?;
+        let zeros = vec![0; FILL_BYTES.min(size as usize)];
         let mut offset = 0;
-        while offset < self.segment_size {
-            let len = (self.segment_size - offset).min(zeros.len() as u64);
+        while offset < size {
+            let len = (size - offset).min(zeros.len() as u64);
             file.write_at(&zeros[..len as usize], offset).map_err(failed)?;
             file.sync_data().map_err(failed)?;
             offset += len;
@@ -165,8 +180,9 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes a spare the segment `header` describes. Returns it and the checksum its chain starts from.
-    pub(crate) fn begin(&self, spare: &Spare, header: &SegmentHeader) -> Result<(Segment, u32), WalError> {
+    /// Makes a spare the segment `header` describes, but for its size. Returns it and the checksum its chain starts from.
+    pub(crate) fn begin(&self, spare: &Spare, header: SegmentHeader) -> Result<(Segment, u32), WalError> {
+        let header = SegmentHeader { size: spare.size, ..header };
         let file = self.disk.open(&spare.path, OpenMode::WriteDurably);
         let file = file.map_err(|error| WalError::io("open", &spare.path, error))?;
         let (bytes, crc) = header.encode();
@@ -178,31 +194,45 @@ impl Directory {
         file.forget_cached();
         let path = self.segment_path(header.sequence);
         self.disk.rename(&spare.path, &path).map_err(|error| WalError::io("rename", &spare.path, error))?;
-        self.sync()?;
+        self.sync_rename(&spare.path, &path)?;
         Ok((Segment { sequence: header.sequence, path, file, size: header.size }, crc))
     }
 
     /// Takes a segment out of the log for good and makes a spare of it, or removes it if it is of another size or
     /// `keep` is false.
     pub(crate) fn release(&self, segment: &Segment, keep: bool) -> Result<Option<Spare>, WalError> {
-        let spare = if keep && segment.size == self.segment_size {
-            let path = self.spare_path(self.next_spare.fetch_add(1, Ordering::Relaxed));
-            self.disk.rename(&segment.path, &path).map_err(|error| WalError::io("rename", &segment.path, error))?;
-            Some(Spare { path })
-        } else {
-            self.disk.remove(&segment.path).map_err(|error| WalError::io("remove", &segment.path, error))?;
-            None
-        };
-        self.sync()?;
-        Ok(spare)
+        let keep = keep && segment.size == self.segment_size;
+        let number = self.next_spare.fetch_add(1, Ordering::Relaxed);
+        let path = if keep { self.spare_path(number) } else { self.unfinished_path(number) };
+        self.disk.rename(&segment.path, &path).map_err(|error| WalError::io("rename", &segment.path, error))?;
+        self.sync_rename(&segment.path, &path)?;
+        if keep {
+            return Ok(Some(Spare { path, size: segment.size }));
+        }
+        // If it comes back after a crash, it is found to be of no use.
+        self.disk.remove(&path).map_err(|error| WalError::io("remove", &path, error))?;
+        Ok(None)
     }
 
     pub(crate) fn remove_spare(&self, spare: &Spare) -> Result<(), WalError> {
         self.disk.remove(&spare.path).map_err(|error| WalError::io("remove", &spare.path, error))
     }
 
+    fn unfinished_path(&self, number: u64) -> PathBuf {
+        self.path.join(format!("{number:016x}.tmp"))
+    }
+
     fn spare_path(&self, number: u64) -> PathBuf {
         self.path.join(format!("{number:016x}.spare"))
+    }
+
+    /// Makes a new name durable. If that fails, the file has its old one again: a directory whose sync failed counts as
+    /// clean from then on, and a log that went on under a name that is not on the disk would be lost at the next crash.
+    fn sync_rename(&self, old: &Path, new: &Path) -> Result<(), WalError> {
+        self.sync().inspect_err(|_| {
+            // If this fails too, the disk is past help.
+            let _ = self.disk.rename(new, old);
+        })
     }
 
     fn sync(&self) -> Result<(), WalError> {

@@ -40,6 +40,7 @@ pub struct Wal {
     released: Released,
     /// An I/O error was seen: nothing is known any more.
     stopped: bool,
+    written_bytes: u64,
 }
 
 impl Wal {
@@ -81,9 +82,9 @@ impl Wal {
         };
         let spare = match listing.spares.pop() {
             Some(spare) => spare,
-            None => directory.make_spare()?,
+            None => directory.make_spare(directory.segment_size())?,
         };
-        let (segment, crc) = directory.begin(&spare, &header)?;
+        let (segment, crc) = directory.begin(&spare, header)?;
         Ok(Wal {
             batch: Batch::new(Vec::new(), payload_len_max(directory.segment_size())),
             directory,
@@ -98,6 +99,7 @@ impl Wal {
             hard_state: HardState::default(),
             released: Released::default(),
             stopped: false,
+            written_bytes: 0,
         })
     }
 
@@ -138,6 +140,7 @@ impl Wal {
             hard_state,
             released: Released::default(),
             stopped: false,
+            written_bytes: 0,
         };
         wal.confirm_tail()?;
         // Reading it cached it in large pieces, and each batch would dirty a whole one.
@@ -235,7 +238,7 @@ impl Wal {
             hard_state,
             ..self.next_header()
         };
-        let result = self.begin_segment(&header);
+        let result = self.begin_segment(header, self.directory.short_size());
         self.stop_on_io_error(result)?;
         self.batch.clear();
         self.index = LogIndex::after(index);
@@ -287,10 +290,20 @@ impl Wal {
         self.segments.len()
     }
 
+    /// How many bytes were written for what was appended, since the log was opened.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
     /// How much room there is without making a file.
     pub fn space(&self) -> Space {
-        let left = self.current().size - self.tail.offset;
-        Space { bytes_left_in_segment: left.saturating_sub(self.batch.len()), spare_ready: !self.spares.is_empty() }
+        let segment_bytes = self.current().size;
+        let left = segment_bytes - self.tail.offset;
+        Space {
+            segment_bytes,
+            bytes_left_in_segment: left.saturating_sub(self.batch.len()),
+            spare_ready: !self.spares.is_empty(),
+        }
     }
 
     /// Makes the next segment's file ahead of need, if there is none. It takes a while: see [`Wal::spare_maker`].
@@ -300,7 +313,7 @@ impl Wal {
     pub fn prepare_spare(&mut self) -> Result<(), WalError> {
         self.require_running()?;
         if self.spares.is_empty() {
-            let made = self.directory.make_spare();
+            let made = self.directory.make_spare(self.directory.segment_size());
             let spare = self.stop_on_io_error(made)?;
             self.spares.push(spare);
         }
@@ -419,6 +432,7 @@ impl Wal {
         let offset = place.offset - carried_len as u64;
         let written = segment.file.write_durably(bytes, offset);
         written.map_err(|error| WalError::space_or_io("write", &segment.path, error))?;
+        self.written_bytes += bytes.len() as u64;
 
         let mut at = place.offset;
         for frame in &self.batch.frames()[frames] {
@@ -450,12 +464,13 @@ impl Wal {
     }
 
     fn roll(&mut self) -> Result<(), WalError> {
-        self.begin_segment(&self.next_header())
+        self.begin_segment(self.next_header(), self.directory.segment_size())
     }
 
-    fn begin_segment(&mut self, header: &SegmentHeader) -> Result<(), WalError> {
+    /// Begins a segment in a spare, one of `size` bytes if there is none yet.
+    fn begin_segment(&mut self, header: SegmentHeader, size: u64) -> Result<(), WalError> {
         if self.spares.is_empty() {
-            self.spares.push(self.directory.make_spare()?);
+            self.spares.push(self.directory.make_spare(size)?);
         }
         let spare = self.spares.last().expect("a spare was made if there was none");
         let (segment, crc) = self.directory.begin(spare, header)?;

@@ -39,6 +39,7 @@ impl State {
 
 /// Drives a log on a recording disk and writes the oracle.
 struct Run {
+    options: wal::WalOptions,
     disk: SimDisk,
     wal: Wal,
     states: Vec<State>,
@@ -54,10 +55,12 @@ impl Run {
     fn new(seed: u64) -> Run {
         let disk = disk();
         disk.record();
-        let wal = create(&disk, small());
+        let options = if seed % 3 == 1 { mixed() } else { small() };
+        let wal = create(&disk, options);
         let operations = disk.operation_count();
         let empty = State { operations: 0, first: 1, last: 0, entries: vec![], hard_state: HardState::default() };
         Run {
+            options,
             disk,
             wal,
             states: vec![empty],
@@ -183,7 +186,7 @@ impl Run {
         });
         let failed = self.wal.sync().is_err();
         self.disk.heal();
-        let (wal, recovered) = open(&self.disk, small()).unwrap();
+        let (wal, recovered) = open(&self.disk, self.options).unwrap();
         self.wal = wal;
         assert!(failed || recovered.last.0 == self.state().last);
         let oldest = self.durable.last().expect("durable from the start").1;
@@ -202,10 +205,10 @@ impl Run {
         let at = || format!("cut {cut} ({survival:?}) after {}", self.disk.describe(cut.wrapping_sub(1)));
         if !Wal::exists(&disk, dir()).unwrap() {
             assert!(cut < self.durable[0].0, "{}: the log is gone", at());
-            create(&disk, small());
+            create(&disk, self.options);
             return;
         }
-        let (mut wal, recovered) = open(&disk, small()).unwrap_or_else(|error| panic!("{}: {error}", at()));
+        let (mut wal, recovered) = open(&disk, self.options).unwrap_or_else(|error| panic!("{}: {error}", at()));
         let oldest = self.durable.iter().rev().find(|(operations, _)| *operations <= cut).map_or(0, |(_, at)| *at);
         let possible = self.states[oldest..].iter().take_while(|state| state.operations <= cut);
         // Restarting clears what was appended before it, and a kill takes unsynced records back: neither can be
@@ -225,7 +228,8 @@ impl Run {
         let new = entries(recovered.last.0 + 1, 3, 99, 200);
         let state = hard_state(99, 1, recovered.last.0 + 1);
         write(wal, &new, Some(state));
-        let (_, again) = open(&disk.crash(Survival::None), small()).unwrap_or_else(|error| panic!("{at}: {error}"));
+        let (_, again) =
+            open(&disk.crash(Survival::None), self.options).unwrap_or_else(|error| panic!("{at}: {error}"));
         let all: Vec<LogEntry> = recovered.entries.iter().chain(&new).cloned().collect();
         assert_eq!((again.entries, again.hard_state), (all, state), "{at}: after going on");
         assert_eq!(again.torn_tail, None, "{at}: nothing was torn the second time");
@@ -471,5 +475,39 @@ fn errors_while_making_or_taking_files_stop_the_log_without_loss() {
         let disk = Arc::new(disk.crash(Survival::None));
         let (_, recovered) = Wal::open(disk, dir(), small(), Index(synced), Index(0)).unwrap();
         assert_eq!(recovered.entries, entries(1, synced, 1, 2000));
+    }
+}
+
+/// A directory whose sync failed counts as clean from then on, so the names that were to be synced may be lost for good.
+#[test]
+fn a_log_that_goes_on_after_a_failed_sync_of_its_directory_survives_the_next_crash() {
+    for (options, skip) in [small(), mixed()].into_iter().flat_map(|options| (0..8).map(move |skip| (options, skip))) {
+        let disk = disk();
+        let mut wal = create(&disk, options);
+        write(&mut wal, &entries(1, 4, 1, 2000), Some(hard_state(1, 1, 4)));
+        disk.inject(Fault {
+            operation: Some(DiskOperation::SyncDir),
+            path_contains: String::new(),
+            skip,
+            times: 1,
+            error: std::io::ErrorKind::Other,
+        });
+        let mut last = 4;
+        while wal.append(&entries(last + 1, 2, 1, 2000), Some(hard_state(1, 1, last))).is_ok() && wal.sync().is_ok() {
+            last += 2;
+            if wal.release_before(Index(last)).is_err() {
+                break;
+            }
+        }
+        drop(wal);
+        disk.heal();
+        let (mut wal, recovered) = open(&disk, options).unwrap();
+        let last = recovered.last.0;
+        wal.release_before(Index(last)).unwrap();
+        write(&mut wal, &entries(last + 1, 1, 1, 20), Some(hard_state(1, 1, last + 1)));
+        for survival in [Survival::None, Survival::Random(skip), Survival::All] {
+            let (_, found) = open(&disk.crash(survival), options).unwrap();
+            assert_eq!(found.last.0, last + 1, "{skip}, {survival:?}");
+        }
     }
 }

@@ -59,6 +59,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 /// The log as a vector.
 struct Model {
+    options: WalOptions,
     disk: SimDisk,
     wal: Wal,
     /// The entry before the first one.
@@ -128,7 +129,7 @@ impl Model {
         let disk = self.disk.crash(Survival::None);
         let load_from = (self.last() + 1).saturating_sub(load_behind);
         let (wal, recovered) =
-            Wal::open(Arc::new(disk.clone()), dir(), small(), Index(self.last()), Index(load_from)).unwrap();
+            Wal::open(Arc::new(disk.clone()), dir(), self.options, Index(self.last()), Index(load_from)).unwrap();
         let first = recovered.first.0;
         assert!(first <= self.released.max(self.base + 1));
         assert_eq!(recovered.entries, self.from(first.max(load_from).max(self.base + 1)));
@@ -170,11 +171,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_log_is_a_vector(actions in prop::collection::vec(action(), 1..60)) {
+    fn the_log_is_a_vector(
+        options in prop_oneof![Just(small()), Just(mixed())],
+        actions in prop::collection::vec(action(), 1..60),
+    ) {
         let disk = disk();
-        let wal = create(&disk, small());
+        let wal = create(&disk, options);
         let hard_state = HardState::default();
-        let mut model = Model { disk, wal, base: 0, entries: vec![], hard_state, released: 0, term: 1 };
+        let mut model = Model { options, disk, wal, base: 0, entries: vec![], hard_state, released: 0, term: 1 };
         for action in actions {
             model.act(action);
         }
@@ -345,6 +349,37 @@ fn segments_of_another_size_are_read_and_replaced_in_time() {
     let (_, recovered) = open(&disk, larger).unwrap();
     assert_eq!(recovered.last, Index(90));
     assert!(env::Disk::list(&disk, dir()).unwrap().iter().all(|file| file.len == 40_960));
+}
+
+/// A member that got a snapshot waits for an eighth of a segment, and then goes on as ever.
+#[test]
+fn a_log_that_starts_anew_begins_with_a_short_segment() {
+    let disk = disk();
+    let mut wal = create(&disk, mixed());
+    assert_eq!(wal.space().segment_bytes, 64 << 10);
+    write(&mut wal, &entries(1, 3, 1, 20), Some(hard_state(1, 1, 3)));
+    wal.restart_at(Index(50), Term(1)).unwrap();
+    assert_eq!(wal.space().segment_bytes, 16 << 10);
+    wal.keep_spares(0).unwrap();
+    // Larger than that segment, which stays empty.
+    let large = entry(51, 1, vec![7; 40_000]);
+    write(&mut wal, std::slice::from_ref(&large), Some(hard_state(1, 1, 51)));
+    assert_eq!((wal.segment_count(), wal.space().segment_bytes), (2, 64 << 10));
+    let all: Vec<LogEntry> = [large].into_iter().chain(entries(52, 100, 1, 2_000)).collect();
+    write(&mut wal, &all[1..], None);
+    assert_eq!(wal.read(Index(51), Index(152), usize::MAX).unwrap(), all);
+    let (mut wal, recovered) = open(&disk.crash(Survival::None), mixed()).unwrap();
+    assert_eq!(recovered.entries, all);
+    // It goes with what it holds, and is no spare.
+    wal.release_before(Index(152)).unwrap();
+    assert!(wal.space().spare_ready);
+    let (wal, recovered) = open(&disk, mixed()).unwrap();
+    assert_eq!((recovered.last.0, wal.space().spare_ready), (151, false));
+    // One that has a spare needs no short one.
+    let mut wal = create(&self::disk(), mixed());
+    wal.prepare_spare().unwrap();
+    wal.restart_at(Index(50), Term(1)).unwrap();
+    assert_eq!(wal.space().segment_bytes, 64 << 10);
 }
 
 #[test]

@@ -93,6 +93,10 @@ pub struct Counts {
     pub watchers: usize,
     /// Watchers that are not live (etcd: "slow" or unsynced).
     pub behind: usize,
+    /// Events that wait in streams.
+    pub events_waiting: u64,
+    /// Events taken to be sent, ever.
+    pub events_sent: u64,
 }
 
 /// The watch streams of one network worker.
@@ -104,6 +108,8 @@ pub struct Hub {
     /// The live watchers.
     index: Index<Key>,
     live_count: usize,
+    events_waiting: u64,
+    events_sent: u64,
     /// The next revision to match against the live watchers.
     cursor: i64,
     /// When which watcher's next progress notice is due.
@@ -126,6 +132,8 @@ impl Hub {
             watchers: Arena::new(),
             index: Index::new(),
             live_count: 0,
+            events_waiting: 0,
+            events_sent: 0,
             cursor,
             progress_due: BTreeSet::new(),
             ready: Vec::new(),
@@ -142,6 +150,7 @@ impl Hub {
     /// Forgets a stream, its watchers and all that waits in it.
     pub fn close_stream(&mut self, stream: StreamId) {
         let Some(closed) = self.streams.remove(stream.0) else { return };
+        self.events_waiting -= closed.events_waiting() as u64;
         for &watcher in closed.watchers.values() {
             self.remove_watcher(watcher);
         }
@@ -218,7 +227,12 @@ impl Hub {
         }
         let Some(held) = self.streams.get_mut(stream.0) else { return Next::Idle };
         match held.pop(self.options.fragment_bytes_max) {
-            Some(message) => Next::Message(message),
+            Some(message) => {
+                let events = message.event_count() as u64;
+                self.events_waiting -= events;
+                self.events_sent += events;
+                Next::Message(message)
+            }
             None => {
                 held.polled = false;
                 Next::Idle
@@ -240,7 +254,13 @@ impl Hub {
     /// What the hub holds.
     pub fn counts(&self) -> Counts {
         let watchers = self.watchers.len();
-        Counts { streams: self.streams.len(), watchers, behind: watchers - self.live_count }
+        Counts {
+            streams: self.streams.len(),
+            watchers,
+            behind: watchers - self.live_count,
+            events_waiting: self.events_waiting,
+            events_sent: self.events_sent,
+        }
     }
 
     fn log(&self) -> &EventLog {

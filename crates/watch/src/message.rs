@@ -114,13 +114,18 @@ impl Message {
         }
     }
 
-    pub(crate) fn events_len(&self) -> usize {
+    /// How much of the encoded message is events.
+    pub fn events_len(&self) -> usize {
         self.events().map(|event| event.field_len(self.prev_kv)).sum()
     }
 
     /// How many bytes of memory the message keeps from being freed, about.
     pub(crate) fn held_bytes(&self) -> usize {
         self.events().map(Event::held_bytes).sum()
+    }
+
+    pub(crate) fn event_count(&self) -> usize {
+        self.body.picks().iter().map(|pick| pick.chosen.as_slice().len()).sum()
     }
 
     /// The length of all but [`Message::own_fields`].

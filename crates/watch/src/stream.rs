@@ -49,6 +49,12 @@ impl Stream {
         self.next_id - 1
     }
 
+    /// Events that wait, counted one by one.
+    pub(crate) fn events_waiting(&self) -> usize {
+        let in_parts = self.split.as_ref().map_or(0, |(message, sent)| message.event_count() - sent);
+        in_parts + self.queue.iter().map(Message::event_count).sum::<usize>()
+    }
+
     pub(crate) fn queue_len(&self) -> usize {
         self.queue.len()
     }

@@ -614,6 +614,39 @@ fn streams_are_named_ready_once_until_idle() {
 }
 
 #[test]
+fn events_are_counted_while_they_wait_and_once_they_leave() {
+    let mut t = Setup::new();
+    t.store.commit([put("a", "old")]);
+    t.create(&watch(prefix("a")));
+    t.create(&watch_from(key("a"), 2));
+    let counted = |t: &Setup| (t.hub.counts().events_waiting, t.hub.counts().events_sent);
+    t.output();
+    assert_eq!(counted(&t), (0, 1), "from history");
+    t.commit([put("a", "1"), put("ab", "1")]);
+    assert_eq!(counted(&t), (3, 1), "two of the one watcher, one of the other");
+    t.output();
+    assert_eq!(counted(&t), (0, 4));
+    t.commit([put("a", "2")]);
+    t.hub.close_stream(t.stream);
+    assert_eq!(counted(&t), (0, 4), "what nobody takes waits no more");
+}
+
+#[test]
+fn parts_of_a_response_are_counted_part_by_part() {
+    let mut t = Setup::with(LogLimits::default(), HubOptions { fragment_bytes_max: 1, ..HubOptions::default() });
+    t.create(&CreateRequest { fragment: true, ..watch(prefix("a")) });
+    t.output();
+    t.commit([put("a", "1"), put("ab", "1"), put("ac", "1")]);
+    let mut sent = 0;
+    while let Next::Message(message) = t.hub.next_message(t.stream) {
+        sent += message.events().count() as u64;
+        let counts = t.hub.counts();
+        assert_eq!((counts.events_waiting, counts.events_sent), (3 - sent, sent));
+    }
+    assert_eq!(sent, 3);
+}
+
+#[test]
 fn hundred_thousand_watchers_come_and_go() {
     let mut t = Setup::new();
     let other = t.hub.open_stream();
@@ -627,7 +660,7 @@ fn hundred_thousand_watchers_come_and_go() {
         t.hub.cancel(t.stream, id);
     }
     t.hub.close_stream(t.stream);
-    assert_eq!(t.hub.counts(), watch::Counts { streams: 1, watchers: 1, behind: 0 });
+    assert_eq!(t.hub.counts(), watch::Counts { streams: 1, watchers: 1, ..watch::Counts::default() });
     t.commit([put("key-000002", "1"), put("shared", "1")]);
     assert_eq!(shown(&drain(&mut t.hub, other, &t.store)), ["0@1 created", "0@2 put key-000002=1 ^2"]);
     assert!(t.store.log.is_watched());

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::LogFormat;
-use crate::go;
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +93,21 @@ fn put_visible(out: &mut String, text: &str) {
 }
 
 fn put_json_text(out: &mut String, text: &str) {
-    go::put_quoted(out, text, |c| format!("\\u{:04x}", c as u32));
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 /// `2026-11-21T01:25:36.083684Z`, with `digits` (at most 9) after the point. A clock beyond the year 9999 shows its end.

@@ -23,8 +23,7 @@ pub(super) static CLUSTERING: &[Flag] = &[
     Flag::new("pre-vote", Bool, "true",
         "Ask whether an election can be won before calling it"),
     Flag::new("auto-compaction-retention", Text, "0",
-        "How much history to keep when compacting by itself: a duration, hours, or revisions; 0 means off")
-        .refused_but(&["0", ""], "automatic compaction comes later; compact through the API until then"),
+        "How much history the leader keeps when it compacts by itself: a duration, hours, or revisions; 0 means off"),
     Flag::new("auto-compaction-mode", Text, "periodic",
         "What the retention counts: `periodic` for time, `revision` for revisions"),
     Flag::new("max-learners", Int, "1",

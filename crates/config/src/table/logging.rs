@@ -10,7 +10,7 @@ pub(super) static MONITORING: &[Flag] = &[
     Flag::new("enable-pprof", Bool, "false",
         "Serve profiles under /debug/pprof/").refused("profiles come later"),
     Flag::new("metrics", Text, "basic",
-        "How much /metrics tells: `basic` or `extensive`").refused("metrics come later"),
+        "How much /metrics tells: `basic` or `extensive`, which adds how long gRPC calls take; any other text means `basic`"),
     Flag::new("enable-distributed-tracing", Bool, "false",
         "Send traces by OTLP").of("3.6+").refused(TRACING),
     Flag::new("distributed-tracing-address", Text, "localhost:4317",

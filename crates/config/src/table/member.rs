@@ -2,8 +2,6 @@
 
 use crate::flag::{Flag, Kind::*};
 
-const HTTP_LISTENERS: &str = "listeners for HTTP alone come later; HTTP is served on --listen-client-urls";
-
 #[rustfmt::skip] // one row is one flag
 pub(super) static MEMBER: &[Flag] = &[
     Flag::new("name", Text, "default",
@@ -28,10 +26,9 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("listen-client-urls", Urls, "http://localhost:2379",
         "Where clients connect to: http://ip:port or unix:///path"),
     Flag::new("listen-client-http-urls", Urls, "",
-        "Where clients connect to with HTTP instead of gRPC").of("3.5.8+").refused(HTTP_LISTENERS),
+        "Where clients connect to with HTTP instead of gRPC; --listen-client-urls then serve gRPC alone").of("3.5.8+"),
     Flag::new("listen-metrics-urls", Urls, "",
-        "Further addresses for /metrics and the health checks")
-        .refused("metrics come later; /health is served on --listen-client-urls"),
+        "Further addresses for /metrics and the health checks, and nothing else; served as soon as the member runs"),
     Flag::new("max-snapshots", Uint, "5",
         "How many snapshot files to keep").of("3.7-")
         .no_meaning("no snapshot files are kept: the backend file is the snapshot"),
@@ -45,7 +42,7 @@ pub(super) static MEMBER: &[Flag] = &[
          machine's (or the container's) memory").of("Quorate"),
     Flag::new("quorate-log-segment-bytes", Uint, "67108864",
         "How large the log's files are, a few of which always lie on the disk; none is smaller than the largest request \
-         and 1 MiB").of("Quorate"),
+         and 1 MiB, but for one that follows a snapshot").of("Quorate"),
     Flag::new("backend-bbolt-freelist-type", Text, "map",
         "How bbolt keeps its free pages").no_meaning("the backend is redb, not bbolt"),
     Flag::new("backend-batch-interval", Duration, "0s",
@@ -60,8 +57,7 @@ pub(super) static MEMBER: &[Flag] = &[
     Flag::new("max-concurrent-streams", Uint32, "4294967295",
         "How many streams a connection may hold open at a time; 0 and more than 16384 count as 16384"),
     Flag::new("enable-grpc-gateway", Bool, "true",
-        "Serve the JSON form of the API under /v3")
-        .refused_but(&["false"], "the JSON gateway comes later; leave the flag out or set it to false"),
+        "Serve the JSON form of the API under /v3"),
     Flag::new("grpc-keepalive-min-time", Duration, "5s",
         "How often a client may ping at most"),
     Flag::new("grpc-keepalive-interval", Duration, "2h",
@@ -110,6 +106,8 @@ pub(super) static UNSAFE: &[Flag] = &[
 pub(super) static PROGRAM: &[Flag] = &[
     Flag::new("config-file", Text, "",
         "A YAML or JSON file with the settings; other flags and variables are then ignored").not_in_file(),
+    Flag::new("check-config", Bool, "false",
+        "Tell what is wrong with the settings, for a member without data, and start nothing").of("Quorate").not_in_file(),
     Flag::new("version", Bool, "false",
         "Print the version and exit").not_in_file(),
 ];

@@ -73,7 +73,7 @@ pub(super) static OLD_NAMES: &[Flag] = &[
 #[rustfmt::skip] // one row is one flag
 pub(super) static VERSION_2: &[Flag] = &[
     Flag::new("enable-v2", Bool, "false",
-        "Serve the version 2 API").of("3.5-").refused("the version 2 API comes later"),
+        "Serve the version 2 API; ETCD_ENABLE_V2 brings only a warning, as in 3.6").of("3.5-").refused("the version 2 API comes later"),
     Flag::new("experimental-enable-v2v3", Text, "",
         "Serve the version 2 API from the version 3 store, under this prefix").of("3.5-")
         .refused("the version 2 API comes later"),

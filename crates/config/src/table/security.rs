@@ -3,11 +3,11 @@
 use crate::flag::{Flag, Kind::*};
 
 const CLIENT_TLS: &str = "TLS for clients comes later; listen on http:// or unix:// URLs";
-const PEER_TLS: &str = "TLS between members comes with clusters of several members";
+const PEER_TLS: &str = "TLS between members comes later; use http:// peer URLs, on a network that only members reach";
 /// etcd passes over them, too, as long as the peer URLs are http.
-const PEER_CERTIFICATES: &str = "it is for certificates of members, and no member connects to this one yet";
+const PEER_CERTIFICATES: &str =
+    "members show no certificates, as their URLs are http:// (TLS between them comes later)";
 const AUTH_LATER: &str = "users, roles and passwords come later";
-const GATEWAY: &str = "it comes with the JSON gateway";
 
 #[rustfmt::skip] // one row is one flag
 pub(super) static SECURITY: &[Flag] = &[
@@ -72,9 +72,9 @@ pub(super) static SECURITY: &[Flag] = &[
     Flag::new("tls-max-version", Text, "",
         "The newest TLS version to speak; empty means the newest there is").of("3.5.8+").refused(CLIENT_TLS),
     Flag::new("cors", Origins, "*",
-        "The web origins that may call").refused_but(&["*", ""], GATEWAY),
+        "The web origins whose pages may call over HTTP/1.1; `*` allows all"),
     Flag::new("host-whitelist", List, "*",
-        "The host names plain HTTP requests may be made to").refused_but(&["*", ""], GATEWAY),
+        "The host names plain HTTP requests may be made to; `*`, or nothing, allows all"),
 ];
 
 #[rustfmt::skip]

@@ -522,9 +522,9 @@ fn of_five_members_a_quorum_is_asked() {
     assert_eq!(cluster.members[&2].reads, [(7, Index(1))]);
 }
 
-/// Whom member 1 asks for a read round.
-fn asked(cluster: &mut Cluster) -> Vec<u64> {
-    cluster.driver(1).read_index(7);
+/// Whom member 1 asks for a read round that is called `context`.
+fn asked(cluster: &mut Cluster, context: u64) -> Vec<u64> {
+    cluster.driver(1).read_index(context);
     for member in cluster.members.values_mut() {
         member.carry_out(&mut cluster.wire);
     }
@@ -542,7 +542,7 @@ fn a_leader_asks_no_more_members_than_it_needs_the_promptest_first() {
         let mut cluster = Cluster::led_by_first(size, 100);
         cluster.cut_off = cut_off;
         cluster.tick(1);
-        assert_eq!(asked(&mut cluster), expected);
+        assert_eq!(asked(&mut cluster, 7), expected);
         cluster.run();
         assert_eq!(cluster.members[&1].reads, [(7, Index(1))]);
     }
@@ -554,7 +554,28 @@ fn until_enough_members_have_answered_since_the_last_tick_all_are_asked() {
     cluster.cut_off = vec![2, 3, 4];
     cluster.tick(1);
     cluster.cut_off.clear();
-    assert_eq!(asked(&mut cluster), [2, 3, 4, 5]);
+    assert_eq!(asked(&mut cluster, 7), [2, 3, 4, 5]);
+}
+
+#[test]
+fn answers_of_strangers_and_of_earlier_terms_make_nobody_prompt() {
+    let mut cluster = Cluster::led_by_first(3, 100);
+    let term = cluster.driver(1).status().term;
+    let answer = |to, from, term| {
+        let kind = MessageKind::HeartbeatResponse;
+        Message { term, ..Message::new(kind, MemberId(from), MemberId(to)) }
+    };
+    for (from, term) in [(9, term), (2, Term(term.0 - 1)), (2, Term(0))] {
+        cluster.driver(1).step(answer(1, from, term)).unwrap();
+        assert_eq!(cluster.driver(1).prompt, [0; 0], "{from} in {term:?}");
+    }
+    cluster.driver(2).step(answer(2, 3, term)).unwrap();
+    assert_eq!(cluster.driver(2).prompt, [0; 0], "a follower asks nobody");
+    cluster.driver(1).step(answer(1, 2, term)).unwrap();
+    assert_eq!(cluster.driver(1).prompt, [2]);
+    cluster.driver(1).transfer_leader(MemberId(3));
+    cluster.run();
+    assert_eq!((cluster.leaders(), cluster.driver(1).prompt.len()), (vec![3], 0));
 }
 
 #[test]
@@ -564,14 +585,14 @@ fn a_read_waits_for_one_who_falls_silent_no_longer_than_until_others_are_asked()
     for way in ways {
         let mut cluster = Cluster::led_by_first(3, 100);
         cluster.tick(1);
-        assert_eq!(asked(&mut cluster), [2]);
+        assert_eq!(asked(&mut cluster, 7), [2]);
         cluster.cut_off = vec![2];
         cluster.run();
         assert_eq!(cluster.members[&1].reads, []);
         way(&mut cluster);
         cluster.run();
         assert_eq!(cluster.members[&1].reads, [(7, Index(1))]);
-        assert!(!asked(&mut cluster).contains(&2) || cluster.driver(1).prompt.is_empty());
+        assert_eq!(asked(&mut cluster, 8), [3]);
     }
 }
 
@@ -600,6 +621,23 @@ fn who_cannot_follow_what_it_is_told_says_so() {
     run(&mut follower, &mut seen);
     let sent = seen.iter().filter_map(|effect| if let Effect::Send(messages) = effect { Some(messages) } else { None });
     assert!(sent.flatten().any(|answer| answer.reject), "{seen:?}");
+}
+
+#[test]
+fn a_candidate_of_an_earlier_term_learns_of_the_later_one() {
+    let mut member = driver(restored(&[ME.0, 8]));
+    let vote = |term| Message { term: Term(term), ..Message::new(MessageKind::Vote, MemberId(8), ME) };
+    let mut answers = |term| {
+        member.step(vote(term)).unwrap();
+        let mut seen = vec![];
+        run(&mut member, &mut seen);
+        let sent =
+            seen.into_iter().filter_map(|effect| if let Effect::Send(sent) = effect { Some(sent) } else { None });
+        let sent = sent.flatten().filter(|answer| answer.kind == MessageKind::VoteResponse);
+        sent.map(|answer| (answer.to.0, answer.term.0, answer.reject)).collect::<Vec<_>>()
+    };
+    assert_eq!(answers(9), [(8, 9, false)]);
+    assert_eq!(answers(4), [(8, 9, true)]);
 }
 
 #[test]

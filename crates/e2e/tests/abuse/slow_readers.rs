@@ -20,10 +20,12 @@ use crate::raw_http2::{
 use crate::usage::{MEGABYTE, Peak, descriptors, threads};
 
 /// A client that takes 64 KiB before it reads, as most do that set nothing.
-const SMALL_WINDOWS: ConnectOptions = ConnectOptions {
+pub(crate) const SMALL_WINDOWS: ConnectOptions = ConnectOptions {
     stream_window_bytes: 65_535,
     connection_window_bytes: 65_535,
     message_bytes_max: u32::MAX as usize,
+    keep_alive: None,
+    api_version: None,
 };
 
 async fn a_watcher_that_does_not_read_gets_it_all_later(target: Target) -> Result<()> {
@@ -97,7 +99,7 @@ async fn watchers_of_the_past_come_all_at_once(target: Target) -> Result<()> {
 on_both_targets!(a_watcher_that_does_not_read_gets_it_all_later, watchers_of_the_past_come_all_at_once);
 
 /// A member with `keys` keys of `value_len` bytes.
-async fn filled(keys: usize, value_len: usize) -> Result<(Ground, Process, Client)> {
+pub(crate) async fn filled(keys: usize, value_len: usize) -> Result<(Ground, Process, Client)> {
     let ground = Ground::new()?;
     let (process, client) = ground.serve(&[], &[]).await?;
     let value = vec![b'v'; value_len];

@@ -251,22 +251,22 @@ async fn entries_tell(target: Target, leads: bool) -> Result<()> {
 
 #[test]
 fn quorate_leaves_members_alone_that_hold_the_same() {
-    e2e::run_within(CLUSTER_LIMIT, Target::Quorate, members_that_hold_the_same_are_left_alone);
+    e2e::run_within(Some(CLUSTER_LIMIT), Target::Quorate, members_that_hold_the_same_are_left_alone);
 }
 
 #[test]
 fn quorate_does_not_start_with_other_data() {
-    e2e::run_within(CLUSTER_LIMIT, Target::Quorate, a_member_that_holds_other_data_does_not_start);
+    e2e::run_within(Some(CLUSTER_LIMIT), Target::Quorate, a_member_that_holds_other_data_does_not_start);
 }
 
 #[test]
 fn quorate_compares_what_entries_do_within_a_thousand() {
-    e2e::run_within(CLUSTER_LIMIT, Target::Quorate, what_entries_do_is_compared_within_a_thousand);
+    e2e::run_within(Some(CLUSTER_LIMIT), Target::Quorate, what_entries_do_is_compared_within_a_thousand);
 }
 
 #[test]
 fn quorate_compares_what_the_leaders_entries_do() {
-    e2e::run_within(CLUSTER_LIMIT, Target::Quorate, what_the_leaders_entries_do_is_compared_too);
+    e2e::run_within(Some(CLUSTER_LIMIT), Target::Quorate, what_the_leaders_entries_do_is_compared_too);
 }
 
 e2e::on_both_targets!(clusters:

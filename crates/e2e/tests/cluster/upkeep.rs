@@ -1,7 +1,9 @@
 //! Alarms, defragmentation, hashes and status, where there are several members.
 
 use anyhow::{Context, Result};
-use api::etcdserverpb::{AlarmRequest, AlarmType, DefragmentRequest, HashKvRequest, alarm_request::AlarmAction};
+use api::etcdserverpb::{
+    AlarmRequest, AlarmType, DefragmentRequest, HashKvRequest, RangeRequest, alarm_request::AlarmAction,
+};
 use e2e::request::{compact, delete, get, put};
 use e2e::{CALL_LIMIT, Cluster, Target, Wiring, fails, holds_within, http, refusal, revision, within};
 
@@ -73,6 +75,37 @@ async fn a_quota_that_is_reached_stops_writes_everywhere(target: Target) -> Resu
     Ok(())
 }
 
+/// The leader compacts for all, and whoever leads next goes on.
+async fn the_leader_compacts_for_all(target: Target) -> Result<()> {
+    let flags = [("auto-compaction-mode", "periodic"), ("auto-compaction-retention", "1s")];
+    let cluster = Cluster::start_with(target, 3, Wiring::Direct, &flags).await?;
+    for leader in [cluster.leader().await?, cluster.follower().await?] {
+        cluster.lead(leader).await?;
+        let asked_before = compactions_asked_for(&cluster);
+        let client = cluster.client(leader).await?;
+        let written = revision(&client.put(put("key", "1")).await?.header);
+        client.put(put("key", "2")).await?;
+        for seat in 0..3 {
+            let asked = cluster.client(seat).await?;
+            holds_within(CALL_LIMIT, async || {
+                let old = RangeRequest { revision: written, serializable: true, ..get("key") };
+                Ok(asked.range(old).await.is_err())
+            })
+            .await?;
+        }
+        for (seat, (before, after)) in asked_before.into_iter().zip(compactions_asked_for(&cluster)).enumerate() {
+            assert_eq!(after > before, seat == leader, "seat {seat}, where {leader} leads");
+        }
+    }
+    cluster.equal().await?;
+    Ok(())
+}
+
+/// How many compactions each member says it has asked for.
+fn compactions_asked_for(cluster: &Cluster) -> Vec<usize> {
+    cluster.seats().iter().map(|seat| seat.output().matches("starting auto periodic compaction").count()).collect()
+}
+
 async fn one_member_is_defragmented_while_the_others_serve(target: Target) -> Result<()> {
     let cluster = Cluster::start(target, 3).await?;
     let follower = cluster.follower().await?;
@@ -141,6 +174,7 @@ async fn a_negative_lease_id_divides_nobody(target: Target) -> Result<()> {
 e2e::on_both_targets!(clusters:
     an_alarm_of_one_member_holds_for_all,
     a_quota_that_is_reached_stops_writes_everywhere,
+    the_leader_compacts_for_all,
     one_member_is_defragmented_while_the_others_serve,
     hashes_are_alike_at_every_revision,
     a_negative_lease_id_divides_nobody,

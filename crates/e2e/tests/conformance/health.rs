@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::{AlarmRequest, AlarmType};
-use api::health::HealthCheckRequest;
+use api::health::{HealthCheckRequest, HealthListRequest};
 use e2e::request::put;
 use e2e::{Member, Target, fails, http};
 use testkit::grpc::Code;
@@ -18,6 +18,15 @@ async fn the_whole_server_is_serving(target: Target) -> Result<()> {
     let member = Member::start(target).await?;
     assert_eq!(member.health_check(service("")).await?.status, SERVING);
     fails(member.health_check(service("etcdserverpb.KV")).await, (Code::NotFound, "unknown service"));
+    Ok(())
+}
+
+async fn a_list_of_statuses_has_the_whole_server_alone(target: Target) -> Result<()> {
+    let member = Member::start(target).await?;
+    let list = member.health_list(HealthListRequest {}).await?;
+    let found: Vec<_> =
+        list.statuses.iter().map(|entry| (entry.key.as_str(), entry.value.map(|value| value.status))).collect();
+    assert_eq!(found, [("", Some(SERVING))]);
     Ok(())
 }
 
@@ -164,6 +173,7 @@ async fn garbage_on_the_port_does_no_harm(target: Target) -> Result<()> {
 
 e2e::on_both_targets!(
     the_whole_server_is_serving,
+    a_list_of_statuses_has_the_whole_server_alone,
     a_health_watch_answers_at_once,
     version_tells_server_and_cluster,
     a_healthy_member_says_so_in_text,

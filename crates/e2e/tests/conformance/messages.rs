@@ -176,6 +176,10 @@ async fn deadlines_that_are_none_are_refused_in_http(target: Target) -> Result<(
         let answer = member.raw(RawRequest::grpc(PUT, frame(&put("a", "1"))).header("grpc-timeout", timeout)).await?;
         ensure!(answer.outcome() != Some(Ok(())), "{timeout} was taken");
     }
+    // Bytes that are no text are quoted one by one.
+    let odd = RawRequest::grpc(PUT, frame(&put("a", "1"))).header("grpc-timeout", b"\xff'S");
+    let text = r#"malformed grpc-timeout: strconv.ParseUint: parsing "\xff'": invalid syntax"#;
+    assert_eq!(outcome(&member, odd).await?, Err(Status::new(Code::Internal, text)));
     let passed = RawRequest::grpc(PUT, frame(&put("a", "1"))).header("grpc-timeout", "99999999H");
     assert_eq!(outcome(&member, passed).await?, Ok(()));
     Ok(())

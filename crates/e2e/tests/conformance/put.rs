@@ -95,6 +95,14 @@ async fn the_size_limit_is_a_flag(target: Target) -> Result<()> {
     Ok(())
 }
 
+/// However short it is, the member tells the others of itself, and reads are served.
+async fn the_size_limit_is_for_clients(target: Target) -> Result<()> {
+    let member = Member::start_with(target, &[("max-request-bytes", "5")]).await?;
+    fails(member.put(put("a", "b")).await, REQUEST_TOO_LARGE);
+    assert_eq!(member.range(get("a")).await?.count, 0);
+    Ok(())
+}
+
 e2e::on_both_targets!(
     prev_kv_is_the_pair_before,
     an_empty_value_is_a_value,
@@ -104,4 +112,5 @@ e2e::on_both_targets!(
     refusals_come_in_order,
     the_size_limit_is_on_the_encoded_request,
     the_size_limit_is_a_flag,
+    the_size_limit_is_for_clients,
 );

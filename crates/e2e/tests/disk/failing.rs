@@ -3,33 +3,44 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::request::{get, put};
 use e2e::{Ground, Target, run};
 use testkit::grpc::Client;
+use tokio::net::UnixDatagram;
+use tokio::time::timeout;
 
 use crate::STOP_LIMIT;
 
-/// A library that makes system calls fail on order.
-struct Shim {
-    library: PathBuf,
+/// A program that runs another whose system calls fail on order.
+struct Failing {
+    program: PathBuf,
     order: PathBuf,
 }
 
-impl Shim {
-    fn build(ground: &Ground) -> Result<Shim> {
-        let library = ground.dir().join("shim.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disk/shim.c");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+impl Failing {
+    fn build(ground: &Ground) -> Result<Failing> {
+        let program = ground.dir().join("failing");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/disk/failing.c");
+        let built = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).status();
         ensure!(built.context("cannot run cc")?.success(), "cc does not build {source}");
-        Ok(Shim { library, order: ground.dir().join("order") })
+        Ok(Failing { program, order: ground.dir().join("order") })
     }
 
-    /// What is to stand in front of the member's program.
-    fn front(&self) -> [String; 3] {
-        let preload = format!("LD_PRELOAD={}", self.library.display());
-        ["env".to_owned(), preload, format!("FAULT_ORDER={}", self.order.display())]
+    /// What is to stand in front of the member's program. `refused` is a call that its file system does not know.
+    fn front(&self, refused: Option<&str>) -> [String; 3] {
+        [self.program.display().to_string(), self.order.display().to_string(), refused.unwrap_or("none").to_owned()]
+    }
+
+    /// From now on `call` does not return for files whose path contains `part`, until [`Failing::relent`].
+    fn hang(&self, call: &str, part: &str) -> Result<()> {
+        self.fail(call, &format!("{part} hang"))
+    }
+
+    fn relent(&self) -> Result<()> {
+        Ok(fs::remove_file(&self.order)?)
     }
 
     /// From now on `call` fails for files whose path contains `part`.
@@ -53,16 +64,15 @@ async fn write_until_gone(client: &Client) -> Result<u64> {
     }
 }
 
-/// `refused` is a call that the file system does not know, or nothing.
-async fn the_member_stops(call: &str, part: &str, refused: &str, named: &str) -> Result<()> {
+/// `refused` is a call that the file system does not know.
+async fn the_member_stops(call: &str, part: &str, refused: Option<&str>, named: &str) -> Result<()> {
     let ground = Ground::new()?;
-    let shim = Shim::build(&ground)?;
-    let refused = format!("FAULT_REFUSED={refused}");
-    let front = shim.front();
-    let front: Vec<&str> = front.iter().chain([&refused]).map(String::as_str).collect();
+    let failing = Failing::build(&ground)?;
+    let front = failing.front(refused);
+    let front: Vec<&str> = front.iter().map(String::as_str).collect();
     let (mut process, client) = ground.serve(&front, &[]).await?;
     client.put(put("before", "1")).await?;
-    shim.fail(call, part)?;
+    failing.fail(call, part)?;
     let acknowledged = write_until_gone(&client).await?;
     let status = process.wait(STOP_LIMIT).await?;
     let output = process.output();
@@ -85,7 +95,7 @@ macro_rules! the_member_stops {
     ($($name:ident: $call:literal on $part:literal $(without $refused:literal)? names $named:literal;)*) => {
         $(#[test]
         fn $name() {
-            run(Target::Quorate, |_| the_member_stops($call, $part, concat!($($refused)?), $named));
+            run(Target::Quorate, |_| the_member_stops($call, $part, [$($refused)?].first().copied(), $named));
         })*
     };
 }
@@ -103,8 +113,8 @@ the_member_stops! {
 fn a_start_that_fails_can_be_repeated() {
     run(Target::Quorate, |_| async {
         let ground = Ground::new()?;
-        let shim = Shim::build(&ground)?;
-        let front = shim.front();
+        let failing = Failing::build(&ground)?;
+        let front = failing.front(None);
         let front: Vec<&str> = front.iter().map(String::as_str).collect();
         let steps = [
             ("pwrite64", ".tmp"),
@@ -113,18 +123,18 @@ fn a_start_that_fails_can_be_repeated() {
             ("pwrite64", ".spare"),
             ("fdatasync", ".spare"),
             ("pwrite64", "state.redb.new"),
-            ("ftruncate64", "state.redb.new"),
+            ("ftruncate", "state.redb.new"),
             ("fdatasync", "state.redb.new"),
         ];
         for (call, part) in steps {
-            shim.fail(call, part)?;
+            failing.fail(call, part)?;
             let run = ground.run(&front, &[]).await?;
             ensure!(run.status.code() == Some(1), "{call} {part}: it ended with {}\n{}", run.status, run.output);
             let reason = run.reason()?;
             ensure!(reason.contains("Input/output error"), "{call} {part}: {reason}");
             ensure!(reason.contains(&ground.data_dir().display().to_string()), "{call} {part}: {reason}");
         }
-        fs::remove_file(&shim.order)?;
+        failing.relent()?;
         let (_process, client) = ground.serve(&front, &[]).await?;
         client.put(put("a", "1")).await?;
         Ok(())
@@ -136,22 +146,70 @@ fn a_start_that_fails_can_be_repeated() {
 fn files_that_cannot_be_read_are_named() {
     run(Target::Quorate, |_| async {
         let ground = Ground::new()?;
-        let shim = Shim::build(&ground)?;
-        let front = shim.front();
+        let failing = Failing::build(&ground)?;
+        let front = failing.front(None);
         let front: Vec<&str> = front.iter().map(String::as_str).collect();
         let (mut process, client) = ground.serve(&front, &[]).await?;
         client.put(put("a", "1")).await?;
         process.kill()?;
         for part in ["0000000000000001.wal", "state.redb"] {
-            shim.fail("pread64", part)?;
+            failing.fail("pread64", part)?;
             let run = ground.run(&front, &[]).await?;
             ensure!(run.status.code() == Some(1), "{part}: it ended with {}\n{}", run.status, run.output);
             let reason = run.reason()?;
             ensure!(reason.contains("Input/output error") && reason.contains(part), "{part}: {reason}");
         }
-        fs::remove_file(&shim.order)?;
+        failing.relent()?;
         let (_process, client) = ground.serve(&front, &[]).await?;
         assert_eq!(client.range(get("a")).await?.count, 1);
         Ok(())
+    });
+}
+
+/// Whether systemd's watchdog, which the test stands for, is fed within `limit`.
+async fn is_fed(socket: &UnixDatagram, limit: Duration) -> bool {
+    let fed = async {
+        let mut told = [0; 1024];
+        while socket.recv(&mut told).await.is_ok_and(|length| !told[..length].starts_with(b"WATCHDOG=1")) {}
+    };
+    timeout(limit, fed).await.is_ok()
+}
+
+async fn the_watchdog_is_not_fed(call: &str, part: &str, says: &str) -> Result<()> {
+    const WATCHDOG: Duration = Duration::from_secs(1);
+    let ground = Ground::new()?;
+    let failing = Failing::build(&ground)?;
+    let path = ground.dir().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    let variables = [format!("NOTIFY_SOCKET={}", path.display()), format!("WATCHDOG_USEC={}", WATCHDOG.as_micros())];
+    let front = failing.front(None);
+    let front: Vec<&str> = front.iter().map(String::as_str).chain(["env", &variables[0], &variables[1]]).collect();
+    let (mut process, client) = ground.serve(&front, &[]).await?;
+    ensure!(is_fed(&socket, STOP_LIMIT).await, "it is not fed though all is well");
+
+    failing.hang(call, part)?;
+    let mut writing = tokio::spawn(async move { client.put(put("a", "1")).await });
+    // It is until the disk has hung for the watchdog's patience.
+    let hung = async { while is_fed(&socket, 2 * WATCHDOG).await {} };
+    ensure!(timeout(STOP_LIMIT, hung).await.is_ok(), "it is fed though the disk hangs");
+    ensure!(process.output().matches(says).count() == 1, "{says} is not told once:\n{}", process.output());
+
+    failing.relent()?;
+    ensure!(is_fed(&socket, STOP_LIMIT).await, "it is not fed though the disk goes on");
+    timeout(STOP_LIMIT, &mut writing).await???;
+    process.signal(rustix::process::Signal::TERM)?;
+    process.wait(STOP_LIMIT).await?;
+    Ok(())
+}
+
+#[test]
+fn a_log_that_the_disk_keeps_waiting_shows_the_watchdog() {
+    run(Target::Quorate, |_| the_watchdog_is_not_fed("pwritev2", ".wal", "the disk has not answered the log"));
+}
+
+#[test]
+fn a_backend_that_the_disk_keeps_waiting_shows_the_watchdog() {
+    run(Target::Quorate, |_| {
+        the_watchdog_is_not_fed("fdatasync", "state.redb", "the disk has not answered the backend")
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
     AlarmRequest, CompactionRequest, DefragmentRequest, HashKvRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
@@ -185,13 +185,23 @@ const HASH_AT_COMPACTION: (u32, i64) = (3_593_804_405, -1);
 
 /// GHSA-pm3m: a retention that makes no sense must not start a server that compacts everything.
 async fn a_senseless_retention_is_refused_at_start(target: Target) -> Result<()> {
-    for retention in ["abc", "1x", "99999999999999999999"] {
-        let flags = [("auto-compaction-mode", "revision"), ("auto-compaction-retention", retention)];
-        let started = Member::start_with(target, &flags).await;
-        ensure!(started.is_err(), "--auto-compaction-retention={retention} was accepted");
+    let start = async |mode: &str, retention: &str| {
+        Member::start_with(target, &[("auto-compaction-mode", mode), ("auto-compaction-retention", retention)]).await
+    };
+    for retention in ["abc", "1x", "99999999999999999999", "-1", "1.5"] {
+        for mode in ["revision", "periodic"] {
+            let refusal = start(mode, retention).await.err().context(retention)?;
+            let text = format!("{refusal:?}");
+            ensure!(text.contains("error parsing CompactionRetention: time: "), "{retention}: {text}");
+        }
     }
-    if Difference::NoAutoCompaction.shows(target) {
-        assert!(Member::start_with(target, &[("auto-compaction-retention", "-1")]).await.is_err());
+    let refusal = format!("{:?}", start("sometimes", "1").await.err().context("the mode was accepted")?);
+    ensure!(refusal.contains(r#"unknown auto-compaction-mode \"sometimes\""#), "{refusal}");
+    for (mode, retention) in [("periodic", "-5m"), ("revision", "-5m"), ("periodic", "9999999999")] {
+        if Difference::RetentionMakesSense.shows(target) {
+            let refusal = format!("{:?}", start(mode, retention).await.err().context(retention)?);
+            ensure!(refusal.contains("failed to verify flags"), "{mode} {retention}: {refusal}");
+        }
     }
     Ok(())
 }

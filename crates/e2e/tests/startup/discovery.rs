@@ -10,6 +10,7 @@ use discovery::{Registry, RegistryError};
 use e2e::request::{get, put};
 use e2e::{Ground, Member, Target, run};
 use testkit::name_server::{Entry, NameServer};
+use tokio::time::Instant;
 use types::{InitialCluster, MemberId};
 
 const PEER: &str = "http://127.250.250.250:23801";
@@ -120,7 +121,38 @@ fn a_member_founds_the_cluster_it_found_there() {
 const IDS: (u64, u64) = (0xedce_5803_f583_10f8, 0x0797_e258_d7c9_7a0f);
 const SERVICE: &str = "_etcd-server._tcp.example.test";
 
-/// The program sees another list of name servers than the rest of the machine. Both that and the usual port need root.
+/// What stands in front of a program that sees another list of name servers than the rest of the machine. Both that and the
+/// usual port need root.
+fn asking(server: IpAddr, options: &str, ground: &Ground) -> Result<[String; 6]> {
+    let list = ground.dir().join("resolv.conf");
+    fs::write(&list, format!("nameserver {server}\noptions {options}\n"))?;
+    let mount = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    Ok(["unshare", "--mount", "sh", "-c", mount, &list.display().to_string()].map(str::to_owned))
+}
+
+/// As on networks where a name is told only once its member runs, and where nobody says meanwhile that there is none.
+#[test]
+fn a_name_that_nobody_knows_yet_does_not_hold_up_a_founder() {
+    run(Target::Quorate, |_| async {
+        let ground = Ground::new()?;
+        let server = ground.address().ip();
+        let _silent = std::net::UdpSocket::bind((server, 53)).context("port 53 needs root")?;
+        let front = asking(server, "timeout:30 attempts:5", &ground)?;
+        let own = format!("http://{server}:2380");
+        let flags = [
+            format!("--initial-advertise-peer-urls={own}"),
+            format!("--initial-cluster=default={own},other=http://other.example.test:2380"),
+        ];
+        let process = ground.start(&front.each_ref().map(String::as_str), &flags.each_ref().map(String::as_str))?;
+        let begun = Instant::now();
+        while !process.output().contains("configuration in force") {
+            ensure!(begun.elapsed() < Duration::from_secs(20), "it still waits:\n{}", process.output());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_member_founds_the_cluster_that_name_service_lists() {
     run(Target::Quorate, |_| async {
@@ -133,11 +165,8 @@ fn a_member_founds_the_cluster_that_name_service_lists() {
         ];
         let server: IpAddr = ground.address().ip();
         let _name_server = NameServer::start_at(server, zone).context("port 53 needs root")?;
-        let list = ground.dir().join("resolv.conf");
-        fs::write(&list, format!("nameserver {server}\noptions timeout:2 attempts:5\n"))?;
-        let list = list.display().to_string();
-        let mount = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-        let front = ["unshare", "--mount", "sh", "-c", mount, &list];
+        let front = asking(server, "timeout:2 attempts:5", &ground)?;
+        let front = front.each_ref().map(String::as_str);
 
         let flags =
             ["--name=m1", "--discovery-srv=example.test", "--initial-advertise-peer-urls=http://m1.example.test:2380"];

@@ -229,9 +229,12 @@ fn settings_that_cannot_be_meant() {
 fn help_and_version_start_nothing() {
     run(Target::Quorate, |_| async {
         let ground = Ground::new()?;
-        for (flag, part) in
-            [("--help", "--listen-client-urls"), ("-h", "Usage:"), ("--version", "etcd Version: 3.5.30\n")]
-        {
+        for (flag, part) in [
+            ("--help", "--listen-client-urls"),
+            ("-h", "Usage:"),
+            ("--version", "etcd Version: 3.5.30\n"),
+            ("--check-config", "the settings are good\n"),
+        ] {
             let Ended { status, output } = ground.run(&[], &[flag]).await?;
             ensure!(status.success() && output.contains(part), "{flag}: it ended with {status}:\n{output}");
             assert!(!ground.data_dir().exists(), "{flag}");

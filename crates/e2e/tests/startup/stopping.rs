@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::request::{put, watch, watch_range};
 use e2e::{Ground, Target, Watch, run};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -43,6 +43,21 @@ fn sigterm_ends_it_though_clients_hold_on() {
 #[test]
 fn sigint_ends_it_though_clients_hold_on() {
     run(Target::Quorate, |_| stops_by(Signal::INT));
+}
+
+/// A signal that the first process of a container sends to itself does not end it.
+#[test]
+fn the_first_process_of_a_container_ends_well() {
+    run(Target::Quorate, |_| async {
+        let ground = Ground::new()?;
+        let (mut process, _client) = ground.serve(&["unshare", "--pid", "--fork", "--kill-child"], &[]).await?;
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", process.id()))?;
+        let first = Pid::from_raw(children.trim().parse()?).context("a process id is positive")?;
+        kill_process(first, Signal::TERM)?;
+        let status = process.wait(STOP_LIMIT).await?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    });
 }
 
 #[test]

@@ -9,8 +9,9 @@ use prost::Message;
 use tokio::time::{Instant, timeout_at};
 
 use super::metadata::Metadata;
-use super::requests::Requests;
+use super::requests::{Body, Requests};
 use super::respond::{Gone, MessageTail, Outcome, Responder};
+use crate::meters::CallMeter;
 use crate::status::Status;
 use crate::transport::Incoming;
 
@@ -23,6 +24,14 @@ pub(crate) struct Call {
     pub(crate) requests: Requests,
     pub(crate) responder: Responder,
     pub(crate) deadline: Option<Instant>,
+}
+
+impl Call {
+    /// Has the call counted from here on.
+    pub(crate) fn count(&mut self, meter: CallMeter) {
+        self.requests.count(meter.messages());
+        self.responder.count(meter);
+    }
 }
 
 /// What a unary call is answered with.
@@ -49,11 +58,16 @@ impl Call {
                 None
             }
             Ok(metadata) => {
-                let deadline = metadata.timeout.map(|timeout| Instant::now() + timeout.min(TIMEOUT_MAX));
+                let body = Body::Http2(body);
                 let requests = Requests::new(body, message_bytes_max, metadata.gzip, account.charge(0));
-                Some((head.uri, Call { metadata, requests, responder, deadline }))
+                Some((head.uri, Call::new(metadata, requests, responder)))
             }
         }
+    }
+
+    pub(crate) fn new(metadata: Metadata, requests: Requests, responder: Responder) -> Call {
+        let deadline = metadata.timeout.map(|timeout| Instant::now() + timeout.min(TIMEOUT_MAX));
+        Call { metadata, requests, responder, deadline }
     }
 }
 

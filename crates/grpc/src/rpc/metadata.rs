@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::errors::{self, Code};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use types::go_quote;
 
 use crate::status::Status;
 
@@ -17,7 +18,31 @@ pub(crate) struct Metadata {
     pub(crate) wants_leader: bool,
     /// Messages may come gzip-compressed.
     pub(crate) gzip: bool,
-    invalid_client_api_version: bool,
+    pub(crate) client_version: ClientVersion,
+}
+
+/// Which version of the API a client says to speak.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum ClientVersion {
+    #[default]
+    Unsaid,
+    /// 3 and this, which is below [`ClientVersion::MINORS`]: what etcd's clients say.
+    Three(u8),
+    Other(HeaderValue),
+}
+
+impl ClientVersion {
+    pub(crate) const MINORS: usize = 30;
+
+    fn read(value: &HeaderValue) -> ClientVersion {
+        match *value.as_bytes() {
+            [b'3', b'.', digit @ b'0'..=b'9'] => ClientVersion::Three(digit - b'0'),
+            [b'3', b'.', tens @ b'1'..=b'2', digit @ b'0'..=b'9'] => {
+                ClientVersion::Three((tens - b'0') * 10 + digit - b'0')
+            }
+            _ => ClientVersion::Other(value.clone()),
+        }
+    }
 }
 
 /// A request that is no gRPC call, or none we can read: how it is turned away before any service sees it.
@@ -50,14 +75,12 @@ impl Metadata {
                     _ => unknown_encoding = Some(value),
                 },
                 "hasleader" => metadata.wants_leader = value == "true",
-                "client-api-version" => {
-                    metadata.invalid_client_api_version = std::str::from_utf8(value.as_bytes()).is_err();
-                }
+                "client-api-version" => metadata.client_version = ClientVersion::read(value),
                 _ => {}
             }
         }
         if !content_type.is_some_and(is_grpc) {
-            let given = quote(content_type.map_or(b"", HeaderValue::as_bytes));
+            let given = go_quote(content_type.map_or(&b""[..], HeaderValue::as_bytes));
             let text = format!("invalid gRPC request content-type {given}");
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, text));
         }
@@ -70,8 +93,34 @@ impl Metadata {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, text));
         }
         if let Some(encoding) = unknown_encoding {
-            let text = format!("grpc: Decompressor is not installed for grpc-encoding {}", quote(encoding.as_bytes()));
+            let text =
+                format!("grpc: Decompressor is not installed for grpc-encoding {}", go_quote(encoding.as_bytes()));
             return Err(Refusal::new(StatusCode::OK, Code::Unimplemented, text));
+        }
+        Ok(metadata)
+    }
+
+    /// Reads the headers of a plain HTTP request that stands for a call: `Grpc-Metadata-` begins the names of those that
+    /// are meant for the service.
+    ///
+    /// # Errors
+    /// Its timeout is none.
+    ///
+    /// Source: grpc-ecosystem/grpc-gateway `runtime/context.go`.
+    pub(crate) fn read_plain(headers: &HeaderMap) -> Result<Metadata, Status> {
+        let mut metadata = Metadata::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "grpc-timeout" => {
+                    let timeout = parse_timeout(value).map_err(|_| {
+                        let given = String::from_utf8_lossy(value.as_bytes());
+                        Status::new(Code::InvalidArgument, format!("invalid grpc-timeout: {given}"))
+                    })?;
+                    metadata.timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+                }
+                "grpc-metadata-hasleader" => metadata.wants_leader = value == "true",
+                _ => {}
+            }
         }
         Ok(metadata)
     }
@@ -81,9 +130,11 @@ impl Metadata {
     /// # Errors
     /// [`errors::INVALID_CLIENT_API_VERSION`].
     pub(crate) fn check_api_version(&self) -> Result<(), Status> {
-        match self.invalid_client_api_version {
-            true => Err(errors::INVALID_CLIENT_API_VERSION.into()),
-            false => Ok(()),
+        match &self.client_version {
+            ClientVersion::Other(version) if std::str::from_utf8(version.as_bytes()).is_err() => {
+                Err(errors::INVALID_CLIENT_API_VERSION.into())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -106,8 +157,8 @@ fn is_grpc(content_type: &HeaderValue) -> bool {
 fn parse_timeout(value: &HeaderValue) -> Result<Duration, String> {
     let bytes = value.as_bytes();
     let (digits, unit) = match bytes {
-        [] | [_] => return Err(format!("transport: timeout string is too short: {}", quote(bytes))),
-        _ if bytes.len() > 9 => return Err(format!("transport: timeout string is too long: {}", quote(bytes))),
+        [] | [_] => return Err(format!("transport: timeout string is too short: {}", go_quote(bytes))),
+        _ if bytes.len() > 9 => return Err(format!("transport: timeout string is too long: {}", go_quote(bytes))),
         [digits @ .., unit] => (digits, unit),
     };
     let unit: fn(u64) -> Duration = match unit {
@@ -117,16 +168,11 @@ fn parse_timeout(value: &HeaderValue) -> Result<Duration, String> {
         b'm' => Duration::from_millis,
         b'u' => Duration::from_micros,
         b'n' => Duration::from_nanos,
-        _ => return Err(format!("transport: timeout unit is not recognized: {}", quote(bytes))),
+        _ => return Err(format!("transport: timeout unit is not recognized: {}", go_quote(bytes))),
     };
     let plain = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let number = plain.and_then(|digits| digits.parse().ok());
-    number.map(unit).ok_or_else(|| format!("strconv.ParseUint: parsing {}: invalid syntax", quote(digits)))
-}
-
-/// The value in double quotes, as Go's `%q` shows it.
-fn quote(value: &[u8]) -> String {
-    format!("{:?}", String::from_utf8_lossy(value))
+    number.map(unit).ok_or_else(|| format!("strconv.ParseUint: parsing {}: invalid syntax", go_quote(digits)))
 }
 
 #[cfg(test)]
@@ -168,6 +214,11 @@ mod tests {
         ] {
             assert!(timeout(text).unwrap_err().contains(wrong), "{text}");
         }
+        let refusal = read(&[("grpc-timeout", b"\xff'S")]).unwrap_err();
+        assert_eq!(
+            refusal.status.text,
+            r#"malformed grpc-timeout: strconv.ParseUint: parsing "\xff'": invalid syntax"#
+        );
         let refusal = read(&[("grpc-timeout", b"5")]).unwrap_err();
         assert_eq!((refusal.http, refusal.status.code), (StatusCode::BAD_REQUEST, Code::Internal));
     }
@@ -191,6 +242,18 @@ mod tests {
         assert_eq!(read(&[("client-api-version", b"3.5")]).unwrap().check_api_version(), Ok(()));
         let wrong = read(&[("client-api-version", b"\xff")]).unwrap().check_api_version();
         assert_eq!(wrong, Err(errors::INVALID_CLIENT_API_VERSION.into()));
+    }
+
+    #[test]
+    fn versions_of_etcds_clients_are_numbers() {
+        let version = |text: &str| read(&[("client-api-version", text.as_bytes())]).unwrap().client_version;
+        for minor in 0..ClientVersion::MINORS {
+            assert_eq!(version(&format!("3.{minor}")), ClientVersion::Three(minor as u8));
+        }
+        for other in ["", "3", "3.", "3.05", "3.30", "3.a", "3.5.1", "2.5"] {
+            assert_eq!(version(other), ClientVersion::Other(HeaderValue::from_str(other).unwrap()));
+        }
+        assert_eq!(read(&[]).unwrap().client_version, ClientVersion::Unsaid);
     }
 
     #[test]

@@ -12,30 +12,57 @@
 //! - What is kept grows with what has come, not with what is announced, and is charged to the connection while more is
 //!   waited for.
 
+use std::task::{Context, Poll, ready};
+
 use api::errors::{self, Code};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use prost::Message;
 
 use super::gzip;
+use super::local::LocalRequests;
+use super::operations;
+use super::respond::Gone;
+use crate::meters::MessageMeter;
 use crate::status::Status;
 use crate::transport::Charge;
 
 const PREFIX_LEN: usize = 5;
 
+/// Up to so many operations, a transaction is decoded even if it may have less, so that it is refused in etcd's order.
+const OPERATIONS_DECODED_MAX: usize = 10_000;
+
+/// Where a call's requests come from.
+pub(crate) enum Body {
+    Http2(RecvStream),
+    Local(LocalRequests),
+}
+
 /// Reads one call's messages in order.
 pub(crate) struct Requests {
-    body: RecvStream,
+    body: Body,
     /// What has come and is not handed out yet.
     held: Held,
     message_bytes_max: usize,
     gzip: bool,
     charge: Charge,
+    meter: Option<MessageMeter>,
+    /// How many operations a transaction may have, if that is what the requests are.
+    ops_max: Option<usize>,
 }
 
 impl Requests {
-    pub(crate) fn new(body: RecvStream, message_bytes_max: usize, gzip: bool, charge: Charge) -> Requests {
-        Requests { body, held: Held::Frame(Bytes::new()), message_bytes_max, gzip, charge }
+    pub(crate) fn new(body: Body, message_bytes_max: usize, gzip: bool, charge: Charge) -> Requests {
+        Requests { body, held: Held::Frame(Bytes::new()), message_bytes_max, gzip, charge, meter: None, ops_max: None }
+    }
+
+    pub(crate) fn count(&mut self, meter: MessageMeter) {
+        self.meter = Some(meter);
+    }
+
+    /// Has transactions looked at before they are decoded, which may have `ops_max` operations.
+    pub(crate) fn bound_operations(&mut self, ops_max: usize) {
+        self.ops_max = Some(ops_max);
     }
 
     /// The message of a call with one request and one answer. Whatever follows it is ignored, as grpc-go does.
@@ -45,6 +72,9 @@ impl Requests {
     /// away.
     pub(crate) async fn only<Q: Message + Default>(&mut self) -> Result<Q, Status> {
         let message = self.next_bytes().await?.ok_or_else(missing)?;
+        if let Some(ops_max) = self.ops_max {
+            self.charge_operations(&message, ops_max)?;
+        }
         decode(message, "grpc: error unmarshalling request")
     }
 
@@ -73,6 +103,22 @@ impl Requests {
         decode(message, "grpc: failed to unmarshal the received message").map(Some)
     }
 
+    /// Charges what a transaction takes beyond its bytes once it is decoded, until the call ends.
+    ///
+    /// # Errors
+    /// It has far more operations than it may, or there is no room for them.
+    fn charge_operations(&mut self, txn: &[u8], ops_max: usize) -> Result<(), Status> {
+        let counts = operations::count(txn);
+        if counts.longest > ops_max.max(OPERATIONS_DECODED_MAX) {
+            return Err(errors::TOO_MANY_OPS.into());
+        }
+        self.charge.resize(counts.all.saturating_mul(operations::OPERATION_BYTES));
+        match self.charge.account().has_room() {
+            true => Ok(()),
+            false => Err(errors::TOO_MANY_REQUESTS.into()),
+        }
+    }
+
     async fn next_bytes(&mut self) -> Result<Option<Bytes>, Status> {
         if !self.gather(PREFIX_LEN).await? {
             return match self.held.bytes().is_empty() {
@@ -92,10 +138,14 @@ impl Requests {
             return Err(cut_off("unexpected EOF"));
         }
         let message = self.held.take(PREFIX_LEN + len).slice(PREFIX_LEN..);
-        match compressed {
-            true => gzip::decompress(&message, self.message_bytes_max).map(Some),
-            false => Ok(Some(message)),
+        let message = match compressed {
+            true => gzip::decompress(&message, self.message_bytes_max)?,
+            false => message,
+        };
+        if let Some(meter) = &self.meter {
+            meter.received(message.len());
         }
+        Ok(Some(message))
     }
 
     fn is_compressed(&self, flag: u8) -> Result<bool, Status> {
@@ -125,21 +175,30 @@ impl Requests {
     /// The next frame that is not empty.
     async fn next_frame(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
-            let frame = std::future::poll_fn(|context| self.body.poll_data(context)).await;
-            match frame {
+            match std::future::poll_fn(|context| self.body.poll_frame(context)).await {
                 None => return Ok(None),
-                Some(Err(_)) => return Err(errors::CONTEXT_CANCELED.into()),
-                Some(Ok(frame)) => {
-                    // After the last frame nobody needs the window, and the library takes it back by itself.
-                    if !self.body.is_end_stream() {
-                        let _ = self.body.flow_control().release_capacity(frame.len());
-                    }
-                    if !frame.is_empty() {
-                        return Ok(Some(frame));
-                    }
-                }
+                Some(Err(Gone)) => return Err(errors::CONTEXT_CANCELED.into()),
+                Some(Ok(frame)) if frame.is_empty() => {}
+                Some(Ok(frame)) => return Ok(Some(frame)),
             }
         }
+    }
+}
+
+impl Body {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
+        let stream = match self {
+            Body::Local(requests) => return requests.poll_data(context),
+            Body::Http2(stream) => stream,
+        };
+        let frame = ready!(stream.poll_data(context));
+        // After the last frame nobody needs the window, and the library takes it back by itself.
+        if let Some(Ok(frame)) = &frame
+            && !stream.is_end_stream()
+        {
+            let _ = stream.flow_control().release_capacity(frame.len());
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| Gone)))
     }
 }
 

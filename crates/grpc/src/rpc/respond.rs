@@ -7,6 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
+use api::errors::Code;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
@@ -14,7 +15,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::local::LocalAnswers;
 use super::metadata::Refusal;
+use crate::meters::CallMeter;
 use crate::status::Status;
 use crate::transport::Charge;
 
@@ -24,6 +27,15 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// How much of a long message is made at a time, room permitting.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// The flag and the length before every message.
+const PREFIX_LEN: usize = 5;
+
+/// How long the message is whose start is given.
+fn announced_bytes(head: &[u8]) -> usize {
+    let length = head.get(1..PREFIX_LEN).and_then(|length| length.try_into().ok());
+    length.map_or(0, u32::from_be_bytes) as usize
+}
 
 /// The client has cancelled the call, or its connection is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +61,33 @@ pub(crate) trait MessageTail {
 
 /// A call that has not been answered.
 pub(crate) struct Responder {
-    respond: SendResponse<Bytes>,
+    respond: Respond,
     charge: Charge,
+    meter: Option<CallMeter>,
+}
+
+enum Respond {
+    Http2(SendResponse<Bytes>),
+    Local(LocalAnswers),
 }
 
 impl Responder {
     pub(crate) fn new(respond: SendResponse<Bytes>, charge: Charge) -> Responder {
-        Responder { respond, charge }
+        Responder { respond: Respond::Http2(respond), charge, meter: None }
+    }
+
+    pub(crate) fn local(answers: LocalAnswers, charge: Charge) -> Responder {
+        Responder { respond: Respond::Local(answers), charge, meter: None }
+    }
+
+    pub(crate) fn count(&mut self, meter: CallMeter) {
+        self.meter = Some(meter);
     }
 
     /// Ends the call with one message, given with its prefix, and success.
     pub(crate) fn message(self, message: Bytes) {
         let Ok(mut outgoing) = self.open() else { return };
+        outgoing.count_messages(1, message.len().saturating_sub(PREFIX_LEN));
         outgoing.send_answer(message);
         outgoing.finish(Ok(()));
     }
@@ -69,13 +96,14 @@ impl Responder {
     pub(crate) async fn long_message(self, head: Bytes, mut tail: impl MessageTail) -> Result<(), Gone> {
         let mut outgoing = self.open()?;
         outgoing.hold(tail.held_bytes());
+        outgoing.count_messages(1, announced_bytes(&head));
         outgoing.send_answer(head);
         loop {
             let room = outgoing.room(PIECE_BYTES).await?;
             let mut piece = BytesMut::with_capacity(room);
             let Ok(more) = tail.encode_next(&mut piece, room) else {
                 // The length is announced and part of the message is out: only the stream itself can be broken off.
-                outgoing.stream.send_reset(Reason::INTERNAL_ERROR);
+                outgoing.break_off();
                 return Err(Gone);
             };
             outgoing.send_answer(piece.freeze());
@@ -97,23 +125,36 @@ impl Responder {
         self.end_with_headers(refusal.http, &refusal.status);
     }
 
-    fn end_with_headers(mut self, http: StatusCode, status: &Status) {
+    fn end_with_headers(self, http: StatusCode, status: &Status) {
+        if let Some(meter) = self.meter {
+            meter.end(status.code);
+        }
+        let mut respond = match self.respond {
+            Respond::Local(answers) => return answers.end(Err(status.clone())),
+            Respond::Http2(respond) => respond,
+        };
         let mut response = Response::new(());
         *response.status_mut() = http;
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         status.write(response.headers_mut());
         // Whoever is gone has no use for it.
-        let _ = self.respond.send_response(response, true);
+        let _ = respond.send_response(response, true);
     }
 
     /// Sends the headers; messages follow.
-    pub(crate) fn open(mut self) -> Result<Outgoing, Gone> {
+    pub(crate) fn open(self) -> Result<Outgoing, Gone> {
+        let mut respond = match self.respond {
+            Respond::Local(answers) => {
+                return Ok(Outgoing { stream: Stream::Local(answers), charge: self.charge, meter: self.meter });
+            }
+            Respond::Http2(respond) => respond,
+        };
         let mut headers = HeaderMap::with_capacity(1);
         headers.insert(CONTENT_TYPE, GRPC);
         let mut response = Response::new(());
         *response.headers_mut() = headers;
-        let stream = self.respond.send_response(response, false).map_err(|_| Gone)?;
-        Ok(Outgoing { stream, charge: self.charge })
+        let stream = respond.send_response(response, false).map_err(|_| Gone)?;
+        Ok(Outgoing { stream: Stream::Http2(stream), charge: self.charge, meter: self.meter })
     }
 
     /// Awaits `work`, unless the client cancels the call or its `deadline` comes first.
@@ -127,7 +168,11 @@ impl Responder {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
                 return Poll::Ready(Outcome::Done(done));
             }
-            if self.respond.poll_reset(context).is_ready() {
+            let is_gone = match &mut self.respond {
+                Respond::Http2(respond) => respond.poll_reset(context).is_ready(),
+                Respond::Local(answers) => answers.poll_gone(context).is_ready(),
+            };
+            if is_gone {
                 return Poll::Ready(Outcome::Gone);
             }
             // Most calls are done before a timer is worth setting.
@@ -145,14 +190,33 @@ impl Responder {
 
 /// A call whose answer has begun.
 pub(crate) struct Outgoing {
-    stream: SendStream<Bytes>,
+    stream: Stream,
     charge: Charge,
+    meter: Option<CallMeter>,
+}
+
+enum Stream {
+    Http2(SendStream<Bytes>),
+    Local(LocalAnswers),
 }
 
 impl Outgoing {
     /// Has `bytes` more charged to the connection until the call ends.
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.charge.add(bytes);
+    }
+
+    /// Notes that messages of so many bytes together, their prefixes not among them, are sent.
+    pub(crate) fn count_messages(&self, count: usize, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.sent(count, bytes);
+        }
+    }
+
+    /// Queues a message of a stream, prefix included.
+    pub(crate) fn send_message(&mut self, message: Bytes) {
+        self.count_messages(1, message.len().saturating_sub(PREFIX_LEN));
+        self.send(message);
     }
 
     /// Queues bytes of a stream of messages, prefix included. They leave as the client's window allows; ask for
@@ -168,7 +232,13 @@ impl Outgoing {
     }
 
     fn queue(&mut self, data: Bytes, delays_calls: bool) {
-        let _ = self.stream.send_data(self.charge.account().leaving(data, delays_calls), false);
+        let data = self.charge.account().leaving(data, delays_calls);
+        match &mut self.stream {
+            Stream::Http2(stream) => {
+                let _ = stream.send_data(data, false);
+            }
+            Stream::Local(answers) => answers.send(data),
+        }
     }
 
     /// Waits until the client takes at least one byte; returns how many, at most `wanted`.
@@ -178,14 +248,18 @@ impl Outgoing {
 
     /// As [`Outgoing::room`].
     pub(crate) fn poll_room(&mut self, wanted: usize, context: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
-        self.stream.reserve_capacity(wanted);
+        let stream = match &mut self.stream {
+            Stream::Local(answers) => return answers.poll_room(context).map_ok(|room| room.min(wanted)),
+            Stream::Http2(stream) => stream,
+        };
+        stream.reserve_capacity(wanted);
         loop {
             // Room given earlier and not used up is not announced again.
-            let room = self.stream.capacity();
+            let room = stream.capacity();
             if room > 0 {
                 return Poll::Ready(Ok(room.min(wanted)));
             }
-            match ready!(self.stream.poll_capacity(context)) {
+            match ready!(stream.poll_capacity(context)) {
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
             }
@@ -194,7 +268,10 @@ impl Outgoing {
 
     /// Ready when the client has cancelled the call.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
-        self.stream.poll_reset(context).map(|_| Gone)
+        match &mut self.stream {
+            Stream::Http2(stream) => stream.poll_reset(context).map(|_| Gone),
+            Stream::Local(answers) => answers.poll_gone(context),
+        }
     }
 
     /// Awaits `work`, unless the client cancels the call first.
@@ -209,8 +286,26 @@ impl Outgoing {
         .await
     }
 
+    /// Ends the call in the middle of a message.
+    fn break_off(self) {
+        if let Some(meter) = self.meter {
+            meter.end(Code::Internal);
+        }
+        match self.stream {
+            Stream::Http2(mut stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Stream::Local(answers) => drop(answers),
+        }
+    }
+
     /// Ends the call.
-    pub(crate) fn finish(mut self, outcome: Result<(), Status>) {
+    pub(crate) fn finish(self, outcome: Result<(), Status>) {
+        if let Some(meter) = self.meter {
+            meter.end(outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
+        }
+        let mut stream = match self.stream {
+            Stream::Local(answers) => return answers.end(outcome),
+            Stream::Http2(stream) => stream,
+        };
         let mut trailers = HeaderMap::with_capacity(2);
         match outcome {
             Ok(()) => {
@@ -218,6 +313,6 @@ impl Outgoing {
             }
             Err(status) => status.write(&mut trailers),
         }
-        let _ = self.stream.send_trailers(trailers);
+        let _ = stream.send_trailers(trailers);
     }
 }

@@ -17,6 +17,7 @@ use watch::CreateRequest;
 
 use super::queue::{At, Queue, Waiting, created_at, delete_op, found, put_op, range, range_op, session, txn};
 use super::{unary, until_ended};
+use crate::route::CallKind;
 use crate::rpc::{Answer, Call, Gone, Outgoing};
 use crate::status::Status;
 use crate::worker::Worker;
@@ -123,7 +124,7 @@ async fn set_value(worker: &Worker, leader: &LeaderKey, value: Bytes) -> Result<
 
 /// Streams the leader's key and value: at once, or when there is a leader, and again whenever either changes.
 pub(super) async fn observe(worker: Worker, mut call: Call) {
-    if let Err(status) = worker.admit(&call.metadata, false) {
+    if let Err(status) = worker.admit(&call.metadata, CallKind::ServerStream, false) {
         return call.responder.fail(&status);
     }
     let request: LeaderRequest = match call.requests.only_and_last().await {
@@ -182,7 +183,7 @@ async fn follow(worker: &Worker, leader: At<KeyValue>, outgoing: &mut Outgoing) 
     let stream = worker.watches().open();
     stream.create(&CreateRequest { start_revision: leader.revision + 1, ..CreateRequest::new(range) });
     outgoing.room(1).await?;
-    outgoing.send(leader_message(worker, leader.revision, leader.message));
+    outgoing.send_message(leader_message(worker, leader.revision, leader.message));
     loop {
         let message = outgoing.guard(stream.next_message()).await?;
         if message.canceled {
@@ -194,7 +195,7 @@ async fn follow(worker: &Worker, leader: At<KeyValue>, outgoing: &mut Outgoing) 
             }
             let Ok(changed) = key_value(event.record.as_bytes(), event.row.revision.main) else { return Ok(()) };
             outgoing.room(1).await?;
-            outgoing.send(leader_message(worker, changed.revision, changed.message));
+            outgoing.send_message(leader_message(worker, changed.revision, changed.message));
         }
     }
 }

@@ -9,6 +9,7 @@ use types::{put_varint, varint_len};
 
 use super::until_ended;
 use crate::header::framed;
+use crate::route::CallKind;
 use crate::rpc::{Call, Gone, Outgoing};
 use crate::status::Status;
 use crate::worker::Worker;
@@ -34,7 +35,7 @@ pub(super) async fn range_stream(worker: Worker, mut call: Call) {
 }
 
 async fn start(worker: &Worker, call: &mut Call) -> Result<Reply, Status> {
-    worker.admit(&call.metadata, false)?;
+    worker.admit(&call.metadata, CallKind::ServerStream, false)?;
     let mut request: RangeRequest = call.requests.only_and_last().await?;
     match (SortOrder::try_from(request.sort_order), SortTarget::try_from(request.sort_target)) {
         // Without an order there is nothing for a target to say.
@@ -63,7 +64,7 @@ async fn send(worker: &Worker, reply: Reply, outgoing: &mut Outgoing) -> Result<
                 let mut piece = BytesMut::new();
                 match next_rows(&mut rows, &mut piece, bytes_max) {
                     Err(status) => return Ok(Err(status)),
-                    Ok(true) => outgoing.send(message(&piece)),
+                    Ok(true) => outgoing.send_message(message(&piece)),
                     Ok(false) => {
                         last.extend_from_slice(&piece);
                         break;
@@ -72,7 +73,7 @@ async fn send(worker: &Worker, reply: Reply, outgoing: &mut Outgoing) -> Result<
             }
         }
     }
-    outgoing.send(message(&last));
+    outgoing.send_message(message(&last));
     Ok(Ok(()))
 }
 

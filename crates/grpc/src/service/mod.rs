@@ -9,7 +9,7 @@ mod queue;
 mod watch;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::future::{Future, pending};
 use std::task::{Context, Waker};
@@ -29,7 +29,7 @@ use tokio::time::sleep_until;
 use types::MemberId;
 
 use crate::header::{self, ReplyTail};
-use crate::route::Route;
+use crate::route::{CallKind, MethodId, Route};
 use crate::rpc::{self, Answer, Call, Metadata};
 use crate::status::Status;
 use crate::transport::Incoming;
@@ -38,8 +38,18 @@ use crate::worker::Worker;
 /// Starts the task of one call. Requests that are no call are turned away at once.
 pub(crate) fn spawn(worker: Worker, incoming: Incoming) {
     let Some((uri, call)) = Call::open(incoming, worker.message_bytes_max()) else { return };
-    let path = uri.path_and_query().map_or("", |path| path.as_str());
-    let route = match Route::parse(path) {
+    start_call(worker, uri.path_and_query().map_or("", |path| path.as_str()), call);
+}
+
+/// Starts the task of a call of the method that `path` names.
+pub(crate) fn start_call(worker: Worker, path: &str, mut call: Call) {
+    let route = Route::parse(path);
+    // Methods that nobody knows are not counted.
+    let method = route.as_ref().map_or_else(|_| MethodId::not_yet(path), |route| Some(route.id()));
+    if let Some(method) = method {
+        call.count(worker.meters().begin(method));
+    }
+    let route = match route {
         Ok(route) => route,
         Err(status) => return call.responder.fail(&status),
     };
@@ -48,7 +58,11 @@ pub(crate) fn spawn(worker: Worker, incoming: Incoming) {
     match route {
         Route::Range => start_at_once(range(w, c)),
         Route::Put => start(reply(w, c, async |handle, request: PutRequest| handle.put(request).await)),
-        Route::Txn => start(reply(w, c, async |handle, request: TxnRequest| handle.txn(request).await)),
+        Route::Txn => {
+            let mut c = c;
+            c.requests.bound_operations(w.handle().limits().max_txn_ops);
+            start(reply(w, c, async |handle, request: TxnRequest| handle.txn(request).await));
+        }
         Route::DeleteRange => {
             start(reply(w, c, async |handle, request: DeleteRangeRequest| handle.delete_range(request).await));
         }
@@ -94,6 +108,7 @@ pub(crate) fn spawn(worker: Worker, incoming: Incoming) {
             handle.move_leader(MemberId(request.target_id)).await
         })),
         Route::HealthCheck => start(health::check(w, c)),
+        Route::HealthList => start(health::list(w, c)),
         Route::HealthWatch => start(health::watch(w, c)),
         Route::Lock => start(lock::lock(w, c)),
         Route::Unlock => start(lock::unlock(w, c)),
@@ -190,7 +205,7 @@ async fn unary<Q: Message + Default>(
     run: impl AsyncFnOnce(&Worker, Q) -> Result<Answer<ReplyTail>, Status>,
 ) {
     rpc::unary(call, async |request: Q, metadata: Metadata| {
-        worker.admit(&metadata, serves_on_learner(&request))?;
+        worker.admit(&metadata, CallKind::Unary, serves_on_learner(&request))?;
         run(&worker, request).await
     })
     .await;
@@ -202,6 +217,11 @@ fn with_header(worker: &Worker, reply: Reply) -> Result<Answer<ReplyTail>, Statu
 
 fn body_bytes(body: Body) -> Result<Bytes, Status> {
     Ok(body.into_bytes().map_err(server::Error::from)?)
+}
+
+/// Whether the client gave the call up, by itself.
+fn is_cancelled(status: &Status) -> bool {
+    status.code == errors::CONTEXT_CANCELED.code
 }
 
 /// Resolves when a stream must end whatever the client does: the member stops, the client's time is up, or it asked

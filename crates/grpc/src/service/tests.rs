@@ -1,6 +1,7 @@
 //! Every service against a member of one, over connections in memory.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +23,25 @@ use api::v3electionpb::{
 use api::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use env::{RealDisk, SystemClock, SystemRng};
+use futures_util::FutureExt;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::Request;
+use http_body_util::BodyExt;
 use prost::Message;
 use server::Member;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::{Settings, Worker};
+use crate::monitoring::{self, SCRAPES_AT_ONCE, SCRAPES_MAX};
+use crate::{Meters, Settings, Surface, Worker};
 
-/// Runs a test against a fresh member and two connections.
 fn run<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
+    run_with(Settings::default(), test);
+}
+
+/// Runs a test against a fresh member.
+pub(crate) fn run_with<F: Future<Output = ()>>(front_settings: Settings, test: impl FnOnce(Fixture) -> F) {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = server::Settings::new(directory.path().join("data"));
     settings.wal_segment_size_bytes = 4 << 20;
@@ -52,25 +60,26 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
     member.wait_ready().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::start(member.door().open(), Settings::default(), clock, &mut SystemRng::with_seed(2));
+        let worker =
+            Worker::start(member.door().open(), front_settings, Meters::new(true), clock, &mut SystemRng::with_seed(2));
         let fixture = Fixture { worker, member };
         timeout(Duration::from_secs(20), test(fixture)).await.expect("the test is done in time");
     });
 }
 
-struct Fixture {
-    worker: Worker,
+pub(crate) struct Fixture {
+    pub(crate) worker: Worker,
     member: Member,
 }
 
 impl Fixture {
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         self.client_with_window(8 << 20).await
     }
 
     async fn client_with_window(&self, window: u32) -> Client {
         let (near, far) = tokio::io::duplex(256 << 10);
-        tokio::task::spawn_local(self.worker.clone().serve(near, "test"));
+        tokio::task::spawn_local(self.worker.clone().serve(near, "test", Surface::Everything));
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(window).initial_connection_window_size(64 << 20).data_frame_budget(64 << 20);
         let (requests, connection) = builder.handshake(far).await.unwrap();
@@ -81,7 +90,7 @@ impl Fixture {
     /// All that an HTTP/1.1 server says to `request`.
     async fn http1(&self, request: &str) -> String {
         let (near, mut far) = tokio::io::duplex(64 << 10);
-        tokio::task::spawn_local(self.worker.clone().serve(near, "test"));
+        tokio::task::spawn_local(self.worker.clone().serve(near, "test", Surface::Everything));
         far.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         far.read_to_string(&mut answer).await.unwrap();
@@ -90,7 +99,7 @@ impl Fixture {
 }
 
 #[derive(Clone)]
-struct Client {
+pub(crate) struct Client {
     requests: SendRequest<Bytes>,
 }
 
@@ -114,7 +123,7 @@ impl Client {
         Ok(answer)
     }
 
-    async fn put(&self, key: &str, value: impl Into<Bytes>) -> i64 {
+    pub(crate) async fn put(&self, key: &str, value: impl Into<Bytes>) -> i64 {
         let request = PutRequest { key: key.to_owned().into(), value: value.into(), ..PutRequest::default() };
         let response: PutResponse = self.call("/etcdserverpb.KV/Put", &request).await.unwrap();
         response.header.unwrap().revision
@@ -553,8 +562,53 @@ fn a_waiter_does_not_trouble_a_worker_that_ends() {
 fn an_idle_connection_is_small() {
     run(|fixture| async move {
         let (near, _far) = tokio::io::duplex(1);
-        let serving = fixture.worker.clone().serve(near, "test");
+        let serving = fixture.worker.clone().serve(near, "test", Surface::Everything);
         assert!(size_of_val(&serving) < 1024, "{}", size_of_val(&serving));
+    });
+}
+
+#[test]
+fn who_cancels_a_stream_is_let_go() {
+    run(|fixture| async move {
+        let client = fixture.client().await;
+        let create = || WatchCreateRequest { key: "a".into(), ..Default::default() };
+        let mut watches = [client.watch(create()).await, client.watch(create()).await];
+        watches[1].close();
+        for watch in &mut watches {
+            assert!(watch.expect().await.created);
+        }
+        let mut keepalive = client.open::<LeaseKeepAliveResponse>("/etcdserverpb.Lease/LeaseKeepAlive").await;
+        keepalive.send(&LeaseKeepAliveRequest { id: 1 });
+        keepalive.expect().await;
+        for sending in watches.iter_mut().map(|watch| &mut watch.sending).chain([&mut keepalive.sending]) {
+            sending.send_reset(h2::Reason::CANCEL);
+        }
+        let cancelled = [("Watch", "Watch", 2), ("LeaseKeepAlive", "Lease", 1)].map(|(method, service, count)| {
+            format!(
+                "grpc_server_handled_total{{grpc_code=\"Canceled\",grpc_method=\"{method}\",\
+                 grpc_service=\"etcdserverpb.{service}\",grpc_type=\"bidi_stream\"}} {count}\n"
+            )
+        });
+        // What is counted is known once the connection has been served again.
+        let mut told = String::new();
+        for _ in 0..1_000 {
+            told = fixture.http1("GET /metrics").await;
+            if cancelled.iter().all(|line| told.contains(line)) {
+                break;
+            }
+        }
+        for line in cancelled.iter().map(String::as_str).chain(["\netcd_debugging_mvcc_watch_stream_total 0\n"]) {
+            assert!(told.contains(line), "{line}{told}");
+        }
+    });
+}
+
+/// It is moved for every renewal.
+#[test]
+fn a_renewal_is_small() {
+    run(|fixture| async move {
+        let renewing = fixture.worker.handle().lease_keep_alive(types::LeaseId(1));
+        assert!(size_of_val(&renewing) <= 2048, "{}", size_of_val(&renewing));
     });
 }
 
@@ -642,6 +696,38 @@ fn the_probes_answer_over_http1() {
         let posted = fixture.http1("POST /health").await;
         assert!(posted.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && posted.contains("Allow: GET\r\n"));
         assert!(fixture.http1("OPTIONS /anything").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    });
+}
+
+#[test]
+fn scrapes_are_few_at_once_and_charged() {
+    run(|fixture| async move {
+        let scrapes = &fixture.worker.all_meters().scrapes;
+        let mut others = vec![];
+        while others.len() < SCRAPES_AT_ONCE {
+            others.push(scrapes.turn().await.unwrap());
+        }
+        let mut waiting: Vec<_> = (SCRAPES_AT_ONCE..SCRAPES_MAX - 1).map(|_| Box::pin(scrapes.turn())).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()));
+        let mut last = pin!(fixture.http1("GET /metrics"));
+        assert!(timeout(Duration::from_millis(50), last.as_mut()).await.is_err(), "it waits");
+        let refused = fixture.http1("GET /metrics").await;
+        assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
+        assert!(
+            refused.ends_with("\r\n\r\nLimit of concurrent requests reached (32), try again later.\n"),
+            "{refused}"
+        );
+        drop((others, waiting));
+        let told = last.await;
+        assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
+        assert!(told.contains("\npromhttp_metric_handler_requests_in_flight 1\n"));
+        assert!(told.contains("\npromhttp_metric_handler_requests_total{code=\"503\"} 1\n"));
+        let account = fixture.worker.open_account();
+        let answer = monitoring::metrics(&fixture.worker, &account, &http::HeaderMap::new()).await;
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(account.held_bytes() >= body.len() && body.len() > 10_000);
+        drop(body);
+        assert_eq!(account.held_bytes(), 0);
     });
 }
 

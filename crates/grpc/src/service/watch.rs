@@ -14,8 +14,10 @@ use bytes::BytesMut;
 use types::KeyRange;
 use watch::{CreateRequest, HeaderTemplate, Message};
 
-use super::until_ended;
-use crate::header::put_prefix;
+use super::{is_cancelled, until_ended};
+use crate::header::{put_prefix, set_len};
+use crate::meters::WatchBatch;
+use crate::route::CallKind;
 use crate::rpc::{Call, Gone, Outgoing, Requests};
 use crate::status::Status;
 use crate::watches::WatchStream;
@@ -34,7 +36,7 @@ const SHARED_RECORD_BYTES_MIN: usize = 4 << 10;
 const REQUESTS_PER_TURN: usize = 64;
 
 pub(super) async fn watch(worker: Worker, call: Call) {
-    if let Err(status) = worker.admit(&call.metadata, false) {
+    if let Err(status) = worker.admit(&call.metadata, CallKind::BidiStream, false) {
         return call.responder.fail(&status);
     }
     let ended = until_ended(&worker, &call);
@@ -72,10 +74,13 @@ impl Turn {
     ) -> Poll<Result<Status, Gone>> {
         loop {
             if let Poll::Ready(status) = self.poll_requests(requests, context) {
+                if !is_cancelled(&status) {
+                    worker.meters().watch_broke();
+                }
                 return Poll::Ready(Ok(status));
             }
             let was_congested = self.stream.is_congested();
-            if let Poll::Ready(Err(Gone)) = self.poll_send(worker.header_template(), outgoing, context) {
+            if let Poll::Ready(Err(Gone)) = self.poll_send(worker, outgoing, context) {
                 return Poll::Ready(Err(Gone));
             }
             // Requests were left unread and may be read now: nothing else will wake us for them.
@@ -113,48 +118,64 @@ impl Turn {
     }
 
     /// Sends until nothing is left or the client takes no more.
-    fn poll_send(
-        &self,
-        header: HeaderTemplate,
-        outgoing: &mut Outgoing,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Gone>> {
+    fn poll_send(&self, worker: &Worker, outgoing: &mut Outgoing, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let header = worker.header_template();
         loop {
             match outgoing.poll_room(1, context) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Gone)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.stream.note_counts();
+                    return Poll::Pending;
+                }
             }
             let mut batch = BytesMut::new();
+            let mut sent = WatchBatch::default();
             let mut idle = false;
             while batch.len() < BATCH_BYTES && !idle {
                 match self.stream.poll_message(context) {
-                    Poll::Ready(message) => write(&message, header, &mut batch, outgoing),
+                    Poll::Ready(message) => {
+                        worker.meters().add_to_batch(&mut sent, &message);
+                        sent.bytes += write(&message, header, &mut batch, outgoing);
+                    }
                     Poll::Pending => idle = true,
                 }
             }
             if !batch.is_empty() {
                 outgoing.send(batch.freeze());
             }
-            if idle {
+            if sent.messages > 0 {
+                outgoing.count_messages(sent.messages, sent.bytes);
+                worker.meters().end_batch(&sent);
+            }
+            if idle && self.requests_ended {
                 return outgoing.poll_gone(context).map(Err);
+            }
+            if idle {
+                // Who goes away ends the requests, too. To ask the answer's side would be to be woken whenever some of it
+                // has left.
+                return Poll::Pending;
             }
         }
     }
 }
 
-/// Adds a message to `batch`, or sends it right away, after the batch, if it is long.
-fn write(message: &Message, header: HeaderTemplate, batch: &mut BytesMut, outgoing: &mut Outgoing) {
+/// Adds a message to `batch`, or sends it right away, after the batch, if it is long. Returns how many bytes it has.
+fn write(message: &Message, header: HeaderTemplate, batch: &mut BytesMut, outgoing: &mut Outgoing) -> usize {
+    if message.events_len() <= LONG_BYTES {
+        let start = batch.len();
+        put_prefix(batch, 0);
+        let len = message.encode_into(&header, batch);
+        set_len(&mut batch[start..], len);
+        return len;
+    }
     let len = message.encoded_len(&header);
     put_prefix(batch, len);
-    if len <= LONG_BYTES {
-        message.encode_into(&header, batch);
-        return;
-    }
     outgoing.send(batch.split().freeze());
     for chunk in message.encode_chunks(&header, SHARED_RECORD_BYTES_MIN) {
         outgoing.send(chunk);
     }
+    len
 }
 
 fn create_request(request: WatchCreateRequest) -> CreateRequest {

@@ -102,6 +102,11 @@ impl Account {
         Bytes::from_owner(Leaving { charge: self.charge(data.len()), data, waiting_bytes })
     }
 
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.held_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.0.waiting_bytes.load(Ordering::Relaxed)
     }
@@ -184,6 +189,6 @@ mod tests {
         assert_eq!(account.waiting_bytes(), 1000);
         assert_eq!(first, vec![7; 400]);
         drop(first);
-        assert_eq!((account.waiting_bytes(), account.0.held_bytes.load(Ordering::Relaxed)), (0, 600));
+        assert_eq!((account.waiting_bytes(), account.held_bytes()), (0, 600));
     }
 }

@@ -308,3 +308,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_happens_to_leases_is_counted() {
+    let mut lessor = Lessor::new(LessorOptions { ttl_min: 1, checkpoint_interval: None });
+    let at = |seconds| Monotonic(Duration::from_secs(seconds));
+    lessor.promote(at(0), Duration::ZERO);
+    for (id, ttl) in [(1, 1), (2, 2), (3, 3), (4, TTL_MAX)] {
+        lessor.grant(LeaseId(id), ttl, at(0)).unwrap();
+    }
+    lessor.grant(LeaseId(1), 5, at(0)).unwrap_err();
+    lessor.renew(LeaseId(3), at(0)).unwrap();
+    lessor.renew(LeaseId(9), at(0)).unwrap_err();
+    assert_eq!(lessor.expired(at(2), 10).len(), 2);
+    lessor.revoke(LeaseId(1)).unwrap();
+    lessor.revoke(LeaseId(1)).unwrap_err();
+    let mut ttls = [0; TTL_PLACES];
+    // At most 1, 2 and 4; and above all.
+    (ttls[0], ttls[1], ttls[2], ttls[TTL_PLACES - 1]) = (1, 1, 1, 1);
+    let ttls_sum = 6 + TTL_MAX as u64;
+    let expected = Counts { granted: 4, revoked: 1, renewed: 1, expired: 2, ttls, ttls_sum };
+    assert_eq!(*lessor.counts(), expected);
+    let mut restored = Lessor::new(LessorOptions { ttl_min: 1, checkpoint_interval: None });
+    restored.continue_counts(&lessor);
+    assert_eq!(*restored.counts(), expected);
+}

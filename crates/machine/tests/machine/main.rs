@@ -7,6 +7,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "tables of requests read better without &")]
 
 mod cluster;
+mod counts;
 mod harness;
 mod install;
 mod keys;

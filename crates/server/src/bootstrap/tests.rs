@@ -24,9 +24,10 @@ impl Outside for Net {
         }
     }
 
-    fn members(&mut self, url: &str, _: Duration) -> Result<RemoteCluster, String> {
-        self.asked.push(url.to_owned());
-        self.members.get(url).cloned().ok_or_else(|| "connection refused".to_owned())
+    fn members(&mut self, urls: &[&str], _: Duration) -> Vec<Result<RemoteCluster, String>> {
+        self.asked.extend(urls.iter().map(|url| (*url).to_owned()));
+        let answer = |url: &&str| self.members.get(*url).cloned().ok_or_else(|| "connection refused".to_owned());
+        urls.iter().map(answer).collect()
     }
 
     fn cluster_version(&mut self, url: &str) -> Result<Option<ClusterVersion>, String> {

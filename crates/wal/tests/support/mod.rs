@@ -22,6 +22,11 @@ pub(crate) fn small() -> WalOptions {
     WalOptions { segment_size_bytes: 16 << 10 }
 }
 
+/// Segments of 64 KiB, and of 16 where the log starts anew.
+pub(crate) fn mixed() -> WalOptions {
+    WalOptions { segment_size_bytes: 64 << 10 }
+}
+
 /// A disk on which the log's parent directory is durable.
 pub(crate) fn disk() -> SimDisk {
     let disk = SimDisk::new();

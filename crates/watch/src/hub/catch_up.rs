@@ -147,7 +147,9 @@ impl Hub {
                 if !held.has_room(&self.options) {
                     continue;
                 }
-                held.push(watcher.response(current, Body::Many(picks)));
+                let response = watcher.response(current, Body::Many(picks));
+                self.events_waiting += response.event_count() as u64;
+                held.push(response);
                 watcher.active = true;
             }
             held.behind.remove(&(watcher.next, key));

@@ -36,8 +36,9 @@ impl Hub {
             return;
         }
         let mut parked = Vec::new();
-        let Hub { options, streams, watchers, index, ready, .. } = self;
-        let mut delivery = Delivery { options, streams, watchers, ready, parked: &mut parked, revision };
+        let Hub { options, streams, watchers, index, ready, events_waiting, .. } = self;
+        let parked_now = &mut parked;
+        let mut delivery = Delivery { options, streams, watchers, ready, events_waiting, parked: parked_now, revision };
         for (position, event) in revision.events.iter().enumerate() {
             index.matching(event.key(), &mut |keys| {
                 for &key in keys {
@@ -83,6 +84,7 @@ struct Delivery<'a> {
     streams: &'a mut Arena<Stream>,
     watchers: &'a mut Arena<Watcher>,
     ready: &'a mut Vec<StreamId>,
+    events_waiting: &'a mut u64,
     /// Watchers whose streams have no room. They stay in the index until the revision is through.
     parked: &'a mut Vec<Key>,
     revision: &'a Arc<RevisionEvents>,
@@ -100,6 +102,7 @@ impl Delivery<'_> {
         let (open_revision, number) = watcher.open;
         if open_revision == revision {
             stream.extend(number, event.held_bytes(), |message| message.add(position));
+            *self.events_waiting += 1;
             return;
         }
         // Decided at a revision's first event for this watcher, so that it gets all of the revision or none of it.
@@ -109,6 +112,7 @@ impl Delivery<'_> {
         }
         let pick = Pick { revision: self.revision.clone(), chosen: Chosen::One(position) };
         let number = stream.push(watcher.response(revision, Body::One(pick)));
+        *self.events_waiting += 1;
         watcher.open = (revision, number);
         watcher.active = true;
         wake(stream, StreamId(watcher.stream), self.ready);
