@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest, RangeRequest,
+    LeaseTimeToLiveResponse, PutRequest, RangeRequest, WatchCreateRequest,
 };
-use e2e::request::{get, lease, put, watch_range};
-use e2e::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Target, Watch, fails, holds_within, refusal, shown, within};
+use e2e::request::{get, lease, op, put, txn, watch_range};
+use e2e::{CALL_LIMIT, Cluster, SETTLE_LIMIT, Target, Watch, fails, holds_within, refusal, revision, shown, within};
 use testkit::grpc::{Client, Code};
 use tokio::time::Instant;
 
@@ -84,13 +85,14 @@ async fn a_lease_is_renewed_elsewhere_right_after_it_was_granted(target: Target)
 async fn expiry_deletes_in_one_revision_and_one_order_everywhere(target: Target) -> Result<()> {
     let cluster = Cluster::start(target, 3).await?;
     let client = cluster.client(cluster.follower().await?).await?;
-    let id = client.lease_grant(lease(0, 1)).await?.id;
-    for number in (0..50).rev() {
-        client.put(attached(format!("key{number:02}"), id)).await?;
-    }
+    let id = client.lease_grant(lease(0, 3)).await?.id;
+    // At once, and watched from there: a slow disk must not outlast the lease.
+    let attach = (0..50).rev().map(|number| op(Request::RequestPut(attached(format!("key{number:02}"), id))));
+    let start_revision = revision(&client.txn(txn(attach.collect::<Vec<_>>())).await?.header) + 1;
     let mut watches = Vec::new();
     for seat in 0..3 {
-        watches.push(Watch::start(&cluster.client(seat).await?, watch_range("key", "kez")).await?);
+        let create = WatchCreateRequest { start_revision, ..watch_range("key", "kez") };
+        watches.push(Watch::start(&cluster.client(seat).await?, create).await?);
     }
     let mut seen = Vec::new();
     for watch in &mut watches {
@@ -163,10 +165,10 @@ async fn many_leases_lapse_while_the_leader_moves(target: Target) -> Result<()> 
     let cluster = Cluster::start(target, 3).await?;
     let client = cluster.client(0).await?;
     for number in 0..LEASES {
-        let id = client.lease_grant(lease(0, 2)).await?.id;
+        let id = client.lease_grant(lease(0, 4)).await?.id;
         client.put(attached(format!("key{number}"), id)).await?;
     }
-    for round in 0..4 {
+    for round in 0..10 {
         cluster.lead(round % 3).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -211,7 +213,7 @@ async fn without_a_quorum_leases_are_neither_renewed_nor_lost(target: Target) ->
     let mut cluster = Cluster::start(target, 3).await?;
     let last = cluster.follower().await?;
     let client = cluster.client(last).await?;
-    let id = client.lease_grant(lease(0, 1)).await?.id;
+    let id = client.lease_grant(lease(0, 4)).await?.id;
     let long = client.lease_grant(lease(0, 60)).await?.id;
     client.put(attached("key", id)).await?;
     client.put(attached("long", long)).await?;
