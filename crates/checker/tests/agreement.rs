@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use checker::{Answer, Body, History, Outcome, Request, Rule, Verdict, ordered, search};
+use checker::{Answer, Body, History, Outcome, Request, Rule, Verdict, Violation, ordered, search};
 use proptest::prelude::*;
 use support::{Mix, PLAIN, Random, correct};
 
@@ -23,16 +23,22 @@ proptest! {
 
     #[test]
     fn both_agree_on_damaged_histories(seed: u64, spread in 1..60_u64) {
-        let mut random = Random(seed);
-        let mut history = correct(&mut random, Mix { spread, ..PLAIN });
-        let what = damage(&mut random, &mut history);
-        let (first, second) = (ordered(&history), search(&history, STEPS_MAX));
+        let (first, second, story) = judge_damaged(seed, Mix { spread, leases: false, ..PLAIN });
         prop_assume!(second != Verdict::GaveUp);
         // The first does not guess what an unlogged revision did; the second does.
         let is_unsure = first.as_ref().is_err_and(|violation| violation.rule == Rule::RevisionUnknown);
         prop_assume!(!(is_unsure && second == Verdict::Linearizable));
         let agree = first.is_ok() == (second == Verdict::Linearizable);
-        prop_assert!(agree, "{what}: {:?} but {:?}\n{}", first.err(), second, brief(&history));
+        prop_assert!(agree, "{:?} but {:?}\n{}", first.err(), second, story);
+    }
+
+    /// Of leases the first knows less than the second: it does not see one end that had no keys.
+    #[test]
+    fn what_the_first_finds_with_leases_the_second_finds_too(seed: u64, spread in 1..60_u64) {
+        let (first, second, story) = judge_damaged(seed, Mix { spread, ..PLAIN });
+        let Err(violation) = first else { return Ok(()) };
+        prop_assume!(violation.rule != Rule::RevisionUnknown && second != Verdict::GaveUp);
+        prop_assert_eq!(second, Verdict::NotLinearizable, "{:?}\n{}", violation, story);
     }
 
     #[test]
@@ -41,6 +47,14 @@ proptest! {
         let history = correct(&mut Random(seed), mix);
         prop_assert_eq!(ordered(&history).map(|_| ()), Ok(()));
     }
+}
+
+/// What both say of a history with one damage, and the story.
+fn judge_damaged(seed: u64, mix: Mix) -> (Result<(), Violation>, Verdict, String) {
+    let mut random = Random(seed);
+    let mut history = correct(&mut random, mix);
+    let what = damage(&mut random, &mut history);
+    (ordered(&history).map(drop), search(&history, STEPS_MAX), format!("{what}\n{}", brief(&history)))
 }
 
 /// How often damage is found at all: an agreement of judges who accept everything would be worth nothing.
