@@ -18,8 +18,8 @@ use e2e::{
 use membership::{Member, cluster_id, member_id};
 use peer::client::{self, ClientError, KeptConnections};
 use peer::{
-    Host, Outbox, PeerError, PeerRequest, PeerResponse, Settings, SnapshotChunks, SnapshotSink, SnapshotSource,
-    SnapshotWriter, Transport,
+    Afterwards, Host, Outbox, PeerError, PeerRequest, PeerResponse, Receiver, Settings, SnapshotChunks, SnapshotSink,
+    SnapshotSource, SnapshotWriter, Transport,
 };
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
@@ -218,7 +218,7 @@ impl Voter {
             "3.5.30",
             vec![cluster.seats()[seat].peer_url()],
         );
-        let transport = Transport::new(settings, Arc::new(env::SystemClock::default()));
+        let (transport, readings) = Transport::new(settings, Arc::new(env::SystemClock::default()));
         let outbox = transport.outbox();
         outbox.set_members(&everyone, BTreeSet::new());
         let listener = TcpListener::bind(cluster.seats()[seat].peer_address())?;
@@ -227,11 +227,13 @@ impl Voter {
             let (outbox, log) = (outbox.clone(), log.clone());
             thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let host = Rc::new(Follower { id, outbox, log });
-                let serve = transport.serve(vec![listener], host, Arc::new(NoSnapshots), Arc::new(NoSnapshots));
+                let follower = Arc::new(Follower { id, outbox, log });
+                let snapshots = Arc::new(NoSnapshots);
+                let serve = transport.serve(vec![listener], Rc::new(Silent), follower, snapshots.clone(), snapshots);
                 LocalSet::new().block_on(&runtime, async {
                     tokio::select! {
                         ended = serve => drop(ended.unwrap()),
+                        never = readings.run() => match never {},
                         _ = stopped => {}
                     }
                 });
@@ -291,11 +293,17 @@ impl Follower {
     }
 }
 
-impl Host for Follower {
-    fn receive(&self, messages: Vec<Message>) {
+impl Receiver for Follower {
+    fn receive(&self, messages: Vec<Message>) -> Option<Afterwards> {
         self.outbox.send(messages.iter().filter_map(|message| self.answer_to(message)).collect());
+        None
     }
+}
 
+/// Who answers nothing but raft.
+struct Silent;
+
+impl Host for Silent {
     fn unreachable(&self, _peer: MemberId) {}
 
     fn gone(&self, _: MemberId) {}

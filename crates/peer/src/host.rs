@@ -8,11 +8,18 @@ use types::{LeaseId, MemberId, Message, SnapshotMeta};
 
 use crate::request::{PeerError, PeerRequest, PeerResponse};
 
+/// What is to be done once whoever `receive` has woken on its thread had their turn. Dropped, it is never done.
+pub type Afterwards = Box<dyn FnOnce() + Send>;
+
+/// Takes what other members say. Called on the thread that read it; must not block.
+pub trait Receiver: Send + Sync + 'static {
+    /// Messages that one read brought, in their order.
+    #[must_use]
+    fn receive(&self, messages: Vec<Message>) -> Option<Afterwards>;
+}
+
 /// The member behind the transport. Everything is called on the transport's thread and must not block.
 pub trait Host: 'static {
-    /// Messages that one read brought, in their order.
-    fn receive(&self, messages: Vec<Message>);
-
     /// Messages to this peer were lost.
     fn unreachable(&self, peer: MemberId);
 

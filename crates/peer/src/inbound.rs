@@ -138,7 +138,7 @@ async fn answer_post<H: Host>(port: &Rc<Port<H>>, head: &Parts, body: Incoming) 
         target.received(body.len());
         target.activate(port.shared.clock.now());
     }
-    port.deliver(vec![message]);
+    port.deliver(message);
     answer::with_header(answer::no_content(), CLUSTER_ID, &port.shared.settings.cluster.to_string())
 }
 

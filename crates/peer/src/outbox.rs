@@ -21,6 +21,7 @@ use types::{MemberId, Message, MessageKind};
 
 use crate::frames::StreamKind;
 use crate::lane::Lane;
+use crate::readings::Readers;
 use crate::settings::{QUEUE_MESSAGES_MAX, REMOTES_MAX, Settings};
 use crate::transfers::{TransferFigures, Transfers};
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     woken: Notify,
     refused: AtomicU64,
+    pub(crate) readers: Readers,
 }
 
 struct State {
@@ -150,7 +152,7 @@ pub(crate) struct Taken {
 }
 
 impl Outbox {
-    pub(crate) fn new(settings: Settings, clock: Arc<dyn Clock>) -> Outbox {
+    pub(crate) fn new(settings: Settings, clock: Arc<dyn Clock>, readers: Readers) -> Outbox {
         let state = State {
             waiting: Vec::new(),
             targets: BTreeMap::new(),
@@ -164,6 +166,7 @@ impl Outbox {
             state: Mutex::new(state),
             woken: Notify::new(),
             refused: AtomicU64::new(0),
+            readers,
         }))
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use types::{MemberId, Message, MessageKind};
 
 use crate::frames::StreamKind;
-use crate::host::{Host, SnapshotSink, SnapshotSource};
+use crate::host::{Afterwards, Host, Receiver, SnapshotSink, SnapshotSource};
 use crate::link::Link;
 use crate::outbox::{Queued, Roster, Shared};
 use crate::tasks::Tasks;
@@ -19,9 +19,44 @@ use crate::{posts, prober, snapshot_sender, stream_reader};
 /// A batch of so many messages is kept as the place of the next one.
 const SPARE_MESSAGES_MAX: usize = 4096;
 
+/// How messages get to the member, whichever thread has read them.
+pub(crate) struct Hearing {
+    shared: Arc<Shared>,
+    receiver: Arc<dyn Receiver>,
+}
+
+pub(crate) struct Heard {
+    /// A removed member sent one of the messages.
+    pub(crate) is_from_removed: bool,
+    pub(crate) afterwards: Option<Afterwards>,
+}
+
+impl Hearing {
+    /// Hands messages on, but for those that must not reach the member.
+    pub(crate) fn hear(&self, mut messages: Vec<Message>) -> Heard {
+        let own = self.shared.settings.member;
+        let count = messages.len();
+        let mut is_from_removed = false;
+        if count > 0 {
+            let roster = self.shared.roster();
+            messages.retain(|message| {
+                let is_removed = roster.removed.contains(&message.from);
+                is_from_removed |= is_removed;
+                message.to == own && message.from != MemberId(0) && message.from != own && !is_removed
+            });
+        }
+        if messages.len() < count {
+            self.shared.count_refused();
+        }
+        let afterwards = if messages.is_empty() { None } else { self.receiver.receive(messages) };
+        Heard { is_from_removed, afterwards }
+    }
+}
+
 pub(crate) struct Port<H> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) host: Rc<H>,
+    pub(crate) hearing: Arc<Hearing>,
     pub(crate) source: Arc<dyn SnapshotSource>,
     pub(crate) sink: Arc<dyn SnapshotSink>,
     pub(crate) tasks: Tasks,
@@ -38,13 +73,16 @@ impl<H: Host> Port<H> {
     pub(crate) fn new(
         shared: Arc<Shared>,
         host: Rc<H>,
+        receiver: Arc<dyn Receiver>,
         source: Arc<dyn SnapshotSource>,
         sink: Arc<dyn SnapshotSink>,
         tasks: Tasks,
     ) -> Rc<Port<H>> {
+        let hearing = Arc::new(Hearing { shared: shared.clone(), receiver });
         Rc::new(Port {
             shared,
             host,
+            hearing,
             source,
             sink,
             tasks,
@@ -90,23 +128,13 @@ impl<H: Host> Port<H> {
         self.links.borrow().get(&id).cloned()
     }
 
-    /// Hands messages to the host, but for those that must not reach it. False if a removed member sent one.
-    pub(crate) fn deliver(&self, mut messages: Vec<Message>) -> bool {
-        let own = self.shared.settings.member;
-        let count = messages.len();
-        let mut from_removed = false;
-        messages.retain(|message| {
-            let is_removed = self.roster.borrow().removed.contains(&message.from);
-            from_removed |= is_removed;
-            message.to == own && message.from != MemberId(0) && message.from != own && !is_removed
-        });
-        if messages.len() < count {
-            self.shared.count_refused();
+    /// Hands on a message that did not come by a stream. False if a removed member sent it.
+    pub(crate) fn deliver(&self, message: Message) -> bool {
+        let heard = self.hearing.hear(vec![message]);
+        if let Some(afterwards) = heard.afterwards {
+            afterwards();
         }
-        if !messages.is_empty() {
-            self.host.receive(messages);
-        }
-        !from_removed
+        !heard.is_from_removed
     }
 
     /// Opens and closes links until they are those of the roster.

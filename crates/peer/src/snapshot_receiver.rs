@@ -95,7 +95,7 @@ async fn take<H: Host>(port: &Rc<Port<H>>, mut body: Incoming) -> Result<(), Rec
     if let Some(target) = &target {
         target.activate(port.shared.clock.now());
     }
-    match port.deliver(vec![message]) {
+    match port.deliver(message) {
         true => Ok(()),
         false => Err(ReceiveError::RemovedSender),
     }

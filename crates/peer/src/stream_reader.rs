@@ -1,12 +1,17 @@
-//! The receiving end of a stream: dials the peer and hands on what it writes, over and over.
+//! The receiving end of a stream: dials the peer, and has what it writes read and handed on, over and over.
 
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Request, StatusCode};
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::body::{RequestBody, read_all};
@@ -18,8 +23,9 @@ use crate::head_first::HeadFirst;
 use crate::headers::{self, RAFT_TO, SERVER_VERSION};
 use crate::host::Host;
 use crate::link::Link;
+use crate::outbox::Target;
 use crate::peer_url::PeerUrl;
-use crate::port::Port;
+use crate::port::{Hearing, Port};
 use crate::settings::{IO_TIMEOUT, REDIAL_INTERVAL, REQUEST_BYTES_MAX, Settings};
 use crate::stream_body::{StreamBody, StreamEnd};
 use crate::version;
@@ -43,6 +49,8 @@ enum StreamError {
     Frame(#[from] FrameError),
     #[error("a message of a removed member")]
     RemovedSender,
+    #[error("this member stops")]
+    Unread,
 }
 
 /// Reads the peer's stream until the peer goes.
@@ -55,7 +63,7 @@ pub(crate) async fn read<H: Host>(port: Rc<Port<H>>, link: Rc<Link>, kind: Strea
         let dialled_at = Instant::now();
         let url = link.rotation.borrow().current().map(str::to_owned);
         if let Some(url) = url {
-            let Err(error) = read_once(&port, &link, kind, &url, &mut is_told).await;
+            let error = read_once(&port, &link, kind, &url, &mut is_told).await;
             link.rotation.borrow_mut().failed(&url);
             link.target.receive_failed();
             let is_refused = matches!(
@@ -93,29 +101,71 @@ async fn read_once<H: Host>(
     kind: StreamKind,
     url: &str,
     is_told: &mut bool,
-) -> Result<std::convert::Infallible, StreamError> {
-    let mut body = dial(&port.shared.settings, link, kind, url).await?;
+) -> StreamError {
+    let dialled = match dial(&port.shared.settings, link, kind, url).await {
+        Ok(dialled) => dialled,
+        Err(error) => return error,
+    };
     if link.target.activate(port.shared.clock.now()) {
         tracing::info!(peer = %link.id, stream = kind.name(), "peer became active");
     }
     *is_told = false;
-    let mut decoder = Decoder::new(kind, link.id, port.shared.settings.member);
-    let mut buffer = StreamBody::buffer();
-    loop {
-        let read = body.read(&mut buffer).await?;
-        link.target.received(read);
-        let mut messages = Vec::new();
-        // What came before something bad is as good as ever.
-        let read = decoder.read(&mut buffer, &mut messages);
-        if !port.deliver(messages) {
-            return Err(StreamError::RemovedSender);
+    let hearer = Hearer {
+        dialled,
+        decoder: Decoder::new(kind, link.id, port.shared.settings.member),
+        patience: port.shared.settings.read_timeout,
+        target: link.target.clone(),
+        hearing: port.hearing.clone(),
+    };
+    let reading = async { hearer.run().await.map_or_else(|error| error, |never| match never {}) };
+    port.shared.readers.run(reading).await.unwrap_or(StreamError::Unread)
+}
+
+/// An accepted stream, which no runtime knows any more.
+struct Dialled {
+    socket: std::net::TcpStream,
+    /// What came with the answer's head.
+    kept: BytesMut,
+    chunks: Option<Chunks>,
+}
+
+/// Reads one stream.
+struct Hearer {
+    dialled: Dialled,
+    decoder: Decoder,
+    patience: Duration,
+    target: Arc<Target>,
+    hearing: Arc<Hearing>,
+}
+
+impl Hearer {
+    async fn run(self) -> Result<Infallible, StreamError> {
+        let Hearer { dialled: Dialled { socket, kept, chunks }, mut decoder, patience, target, hearing } = self;
+        let socket = TcpStream::from_std(socket).map_err(StreamEnd::Lost)?;
+        let mut body = StreamBody::new(socket, kept, chunks, patience);
+        let mut buffer = StreamBody::buffer();
+        loop {
+            let read = body.read(&mut buffer).await?;
+            target.received(read);
+            let mut messages = Vec::new();
+            // What came before something bad is as good as ever.
+            let read = decoder.read(&mut buffer, &mut messages);
+            let heard = hearing.hear(messages);
+            if let Some(afterwards) = heard.afterwards {
+                // It is this task's turn again once nothing else on the thread has anything to do.
+                yield_now().await;
+                afterwards();
+            }
+            if heard.is_from_removed {
+                return Err(StreamError::RemovedSender);
+            }
+            read?;
         }
-        read?;
     }
 }
 
 /// Asks for a stream.
-async fn dial(settings: &Settings, link: &Link, kind: StreamKind, url: &str) -> Result<StreamBody, StreamError> {
+async fn dial(settings: &Settings, link: &Link, kind: StreamKind, url: &str) -> Result<Dialled, StreamError> {
     let url = PeerUrl::parse(url)?;
     let (stream, gate) = HeadFirst::new(connect(&url, settings.dial_timeout).await?);
     let mut connection = Connection::over(stream, &url).await?;
@@ -149,7 +199,7 @@ async fn dial(settings: &Settings, link: &Link, kind: StreamKind, url: &str) -> 
     let chunks = chunks_of(&head)?;
     // HTTP is over: it has read the head, and no more.
     let (socket, kept) = connection.into_stream().ok_or(StreamError::Coding)?.into_parts();
-    Ok(StreamBody::new(socket, kept, chunks, settings.read_timeout))
+    Ok(Dialled { socket: socket.into_std().map_err(StreamEnd::Lost)?, kept, chunks })
 }
 
 /// How an accepted answer's body is coded: in chunks, or not at all and up to the connection's end.

@@ -18,10 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::connection::{self, Patience, PatientStream};
-use crate::host::{Host, SnapshotSink, SnapshotSource};
+use crate::host::{Host, Receiver, SnapshotSink, SnapshotSource};
 use crate::inbound::{self, Reply};
 use crate::outbox::Outbox;
 use crate::port::Port;
+use crate::readings::{Readings, readings};
 use crate::settings::{IO_TIMEOUT, Settings};
 use crate::stream_writer::{self, StreamEnded};
 use crate::tasks::Tasks;
@@ -38,8 +39,10 @@ pub struct Transport {
 
 impl Transport {
     /// A transport without peers; say who they are by [`Outbox::set_members`], now or later.
-    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Transport {
-        Transport { outbox: Outbox::new(settings, clock) }
+    /// Its streams are read where the readings run.
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> (Transport, Readings) {
+        let (readers, readings) = readings();
+        (Transport { outbox: Outbox::new(settings, clock, readers) }, readings)
     }
 
     /// The way to send.
@@ -56,12 +59,13 @@ impl Transport {
         self,
         listeners: Vec<StdTcpListener>,
         host: Rc<H>,
+        receiver: Arc<dyn Receiver>,
         source: Arc<dyn SnapshotSource>,
         sink: Arc<dyn SnapshotSink>,
     ) -> io::Result<Infallible> {
         let tasks = Tasks::default();
         let _guard = tasks.guard();
-        let port = Port::new(self.outbox.0.clone(), host, source, sink, tasks.clone());
+        let port = Port::new(self.outbox.0.clone(), host, receiver, source, sink, tasks.clone());
         for listener in listeners {
             listener.set_nonblocking(true)?;
             tasks.spawn(accept(port.clone(), TcpListener::from_std(listener)?));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,7 +31,13 @@ struct Accepted {
     stream: Stream,
     surface: Surface,
     /// Given back when the connection ends.
-    place: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// One of the connections that may be open, and one of a worker's.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _load: Arc<()>,
 }
 
 /// Not yet known to any runtime.
@@ -89,7 +95,14 @@ pub(crate) fn serve(
 /// The network workers, all of them able to serve.
 struct Workers {
     threads: Vec<JoinHandle<()>>,
-    inboxes: Vec<Sender<Accepted>>,
+    inboxes: Vec<Inbox>,
+}
+
+/// A worker, as who accepts connections sees it.
+struct Inbox {
+    sender: Sender<Accepted>,
+    /// Its connections.
+    load: Arc<()>,
 }
 
 impl Workers {
@@ -103,12 +116,17 @@ impl Workers {
         let mut workers = Workers { threads: Vec::new(), inboxes: Vec::new() };
         let (started, starts) = std::sync::mpsc::channel();
         for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            let (inbox, connections) = channel(WAITING_CONNECTIONS_MAX);
+            let (sender, connections) = channel(WAITING_CONNECTIONS_MAX);
+            // The first also reads what the other members send, and new connections come to it first: a lone client waits for the very
+            // thread that brings what it waits for.
+            let reads_peers = number == 0;
             let (door, settings, clock, started) = (member.door(), settings.clone(), clock.clone(), started.clone());
             let meters = meters.clone();
             let thread = std::thread::Builder::new().name(format!("worker{number}"));
-            workers.threads.push(thread.spawn(move || work(&door, settings, meters, clock, connections, started))?);
-            workers.inboxes.push(inbox);
+            workers
+                .threads
+                .push(thread.spawn(move || work(door, reads_peers, settings, meters, clock, connections, started))?);
+            workers.inboxes.push(Inbox { sender, load: Arc::default() });
         }
         drop(started);
         for _ in &workers.threads {
@@ -118,7 +136,7 @@ impl Workers {
     }
 }
 
-/// Hands connections to the workers in turn: those of clients once the member can serve them. Returns the signal that ended it; `None` if
+/// Hands each connection to the worker that has the fewest: those of clients once the member can serve them. Returns the signal that ended it; `None` if
 /// the member ended by itself.
 ///
 /// # Errors
@@ -205,16 +223,15 @@ async fn until_end(member: &Member, manager: &ServiceManager) -> io::Result<Opti
 
 /// What the listeners share.
 struct Acceptor {
-    workers: Vec<Sender<Accepted>>,
-    turn: AtomicUsize,
+    workers: Vec<Inbox>,
     places: Arc<Semaphore>,
     is_full: AtomicBool,
 }
 
 impl Acceptor {
-    fn new(workers: Vec<Sender<Accepted>>, connections_max: usize) -> Acceptor {
+    fn new(workers: Vec<Inbox>, connections_max: usize) -> Acceptor {
         let places = Arc::new(Semaphore::new(connections_max));
-        Acceptor { workers, turn: AtomicUsize::new(0), places, is_full: AtomicBool::new(false) }
+        Acceptor { workers, places, is_full: AtomicBool::new(false) }
     }
 
     /// Waits until one more connection may be open. Those that come meanwhile wait with the system.
@@ -229,12 +246,15 @@ impl Acceptor {
         self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    async fn pass_on(&self, stream: io::Result<Stream>, surface: Surface, place: OwnedSemaphorePermit) {
+    async fn pass_on(&self, stream: io::Result<Stream>, surface: Surface, permit: OwnedSemaphorePermit) {
         match stream {
             Ok(stream) => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                // The first of those with equally many.
+                let worker = self.workers.iter().min_by_key(|worker| Arc::strong_count(&worker.load));
+                let worker = worker.expect("there is a worker for each processor");
+                let place = Place { _permit: permit, _load: worker.load.clone() };
                 // An error means that the worker has ended, and with it the member.
-                let _ = self.workers[turn % self.workers.len()].send(Accepted { stream, surface, place }).await;
+                let _ = worker.sender.send(Accepted { stream, surface, place }).await;
             }
             Err(error) => {
                 // The whole system is out of descriptors, or of memory.
@@ -247,7 +267,8 @@ impl Acceptor {
 
 /// One worker thread: its connections never leave it. Says first whether it can serve.
 fn work(
-    door: &Door,
+    door: Door,
+    reads_peers: bool,
     settings: Settings,
     meters: Arc<Meters>,
     clock: Arc<dyn Clock>,
@@ -261,6 +282,7 @@ fn work(
     };
     LocalSet::new().block_on(&runtime, async {
         let worker = Worker::start(door.open(), settings, meters, clock, &mut SystemRng::default());
+        let reading = reads_peers.then(|| tokio::task::spawn_local(async move { door.read_peers().await }));
         let _ = started.send(Ok(()));
         drop(started);
         while let Some(Accepted { stream, surface, place }) = connections.recv().await {
@@ -281,6 +303,10 @@ fn work(
         }
         // The acceptor has ended: the member stops, and calls under way get a moment to finish.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, worker.drained()).await;
+        // The member hears the others until it has handed over to one of them. A panic is told already.
+        if let Some(reading) = reading {
+            let _ = reading.await;
+        }
     });
     // Not waiting for name service, as the thread for the other members does not.
     runtime.shutdown_background();

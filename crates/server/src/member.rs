@@ -7,7 +7,8 @@ use std::time::Duration;
 use backend::Backend;
 use env::{Clock, Disk, Rng};
 use machine::Shared;
-use peer::Transport;
+use parking_lot::Mutex;
+use peer::{Readings, Transport};
 use types::Index;
 use watch::{EventLog, LogLimits};
 
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) large_reads: LargeReads,
     pub(crate) outbox: peer::Outbox,
+    /// Until a thread reads them.
+    pub(crate) readings: Mutex<Option<Readings>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: tokio::sync::watch::Receiver<consensus::Status>,
     /// Up to where the removal of compacted history is done and on disk.
@@ -91,6 +94,22 @@ impl Door {
     /// Sets up the calling worker thread, which must run inside a `LocalSet`.
     pub fn open(&self) -> Handle {
         Handle::new(self.0.clone())
+    }
+
+    /// Reads what the other members send, on the calling thread, inside a `LocalSet`: until the member stops. Nobody does before, and one
+    /// thread is enough; a second call waits and reads nothing.
+    pub async fn read_peers(&self) {
+        let readings = self.0.readings.lock().take();
+        let reading = async {
+            match readings {
+                Some(readings) => match readings.run().await {},
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            () = self.stopped() => {}
+        }
     }
 
     /// Terms, leaders and roles as they change.
@@ -253,7 +272,7 @@ fn spawn(
     board.set_is_unchecked(is_unchecked);
     board.set_applied(backend.applied().0);
     board.set_status(driver.status());
-    let transport = Transport::new(peer_settings(&identity, &settings), clock.clone());
+    let (transport, readings) = Transport::new(peer_settings(&identity, &settings), clock.clone());
     let outbox = transport.outbox();
     let proposal_ticks_max =
         settings.limits.request_timeout.div_duration_f64(settings.heartbeat_interval).ceil() as u64 + 1;
@@ -378,6 +397,7 @@ fn spawn(
         status,
         compaction_finished,
         outbox,
+        readings: Mutex::new(Some(readings)),
     };
     let inner = Arc::new(inner);
     let peer_thread =

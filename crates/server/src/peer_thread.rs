@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 
 use crate::cluster_task;
 use crate::member::Door;
-use crate::peers::PeerHost;
+use crate::peers::{PeerHost, PeerReceiver};
 use crate::snapshots::{ArrivalSink, Arrivals, Departures};
 
 pub(crate) struct PeerThread {
@@ -32,15 +32,21 @@ impl PeerThread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = LocalSet::new().block_on(&runtime, async {
             let handle = self.door.open();
-            let host = Rc::new(PeerHost::new(handle.clone(), self.arrivals.clone()));
+            let host = Rc::new(PeerHost::new(handle.clone()));
             tokio::task::spawn_local(cluster_task::run(handle.clone()));
             let member = handle.inner();
             let (board, clock) = (member.board.clone(), member.clock.clone());
+            let receiver = PeerReceiver {
+                stepper: member.consensus.clone(),
+                board: board.clone(),
+                arrivals: self.arrivals.clone(),
+            };
+            let receiver = Arc::new(receiver);
             let sink = Arc::new(ArrivalSink { arrivals: self.arrivals, board, clock });
             let source = Arc::new(self.departures);
             let serve = async move {
                 tokio::select! {
-                    served = self.transport.serve(self.listeners, host, source, sink) => served.map(|never| match never {}),
+                    served = self.transport.serve(self.listeners, host, receiver, source, sink) => served.map(|never| match never {}),
                     () = handle.stopped() => Ok(()),
                 }
             };

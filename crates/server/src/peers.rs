@@ -10,19 +10,26 @@ use bytes::Bytes;
 use env::{Rng, SystemRng};
 use machine::{ApplyError, Reply};
 use membership::MembershipError;
-use peer::{Host, LeaseTimes, PeerError, PeerRequest, PeerResponse};
+use peer::{Afterwards, Host, LeaseTimes, PeerError, PeerRequest, PeerResponse, Receiver};
 use tokio::time::sleep;
 use types::{MemberId, Message, MessageKind};
 
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::shared::Board;
 use crate::snapshots::Arrivals;
-use crate::stepper::ToConsensus;
+use crate::stepper::{Stepper, ToConsensus};
+
+/// Takes messages on whichever thread has read them.
+pub(crate) struct PeerReceiver {
+    pub(crate) stepper: Arc<Stepper>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) arrivals: Arc<Arrivals>,
+}
 
 /// Lives on the transport's thread.
 pub(crate) struct PeerHost {
     handle: Handle,
-    arrivals: Arc<Arrivals>,
     rng: RefCell<SystemRng>,
 }
 
@@ -32,8 +39,8 @@ const CANDIDACY_JITTER_MS: u64 = 20;
 const CANDIDACIES_MAX: u32 = 4;
 
 impl PeerHost {
-    pub(crate) fn new(handle: Handle, arrivals: Arc<Arrivals>) -> PeerHost {
-        PeerHost { handle, arrivals, rng: RefCell::default() }
+    pub(crate) fn new(handle: Handle) -> PeerHost {
+        PeerHost { handle, rng: RefCell::default() }
     }
 
     fn tell(&self, item: ToConsensus) {
@@ -41,11 +48,11 @@ impl PeerHost {
     }
 }
 
-impl Host for PeerHost {
-    fn receive(&self, mut messages: Vec<Message>) {
+impl Receiver for PeerReceiver {
+    fn receive(&self, mut messages: Vec<Message>) -> Option<Afterwards> {
         // They come again once the data is compared; a snapshot that came stays where it is until the next one.
-        if self.handle.inner().board.is_unchecked() {
-            return;
+        if self.board.is_unchecked() {
+            return None;
         }
         messages.retain_mut(|message| {
             if message.kind != MessageKind::Snapshot {
@@ -55,9 +62,13 @@ impl Host for PeerHost {
             message.snapshot = self.arrivals.hand_over();
             message.snapshot.is_some()
         });
-        self.tell(ToConsensus::Messages(messages));
+        let stepper = self.stepper.clone();
+        let tells = stepper.send_before_tells(ToConsensus::Messages(messages));
+        (!tells.is_empty()).then(|| -> Afterwards { Box::new(move || stepper.tell(tells)) })
     }
+}
 
+impl Host for PeerHost {
     fn unreachable(&self, peer: MemberId) {
         self.tell(ToConsensus::Unreachable(peer));
     }

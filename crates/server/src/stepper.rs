@@ -208,6 +208,21 @@ impl Stepper {
         self.step();
     }
 
+    /// As [`Stepper::send`], but for what the others are to be told and a client of this member comes before: that is left to
+    /// the caller, for [`Stepper::tell`].
+    #[must_use]
+    pub(crate) fn send_before_tells(&self, item: ToConsensus) -> Vec<Message> {
+        self.inbox.lock().push(item);
+        let left = self.take_turns();
+        self.settle(left)
+    }
+
+    pub(crate) fn tell(&self, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            (self.send)(messages);
+        }
+    }
+
     /// Sends everything in `items`, leaving it empty with its capacity.
     pub(crate) fn send_all(&self, items: &mut Vec<ToConsensus>) {
         if items.is_empty() {
@@ -231,6 +246,10 @@ impl Stepper {
     /// Works off the inbox, unless another thread is at it. Nothing is left lying then: that thread looks into the
     /// inbox again once it has let go, and the item was there before it was found to hold on.
     fn step(&self) {
+        self.finish(self.take_turns());
+    }
+
+    fn take_turns(&self) -> Left {
         let mut left = Left::default();
         fence(Ordering::SeqCst);
         while let Some(turn) = self.turn.try_lock() {
@@ -238,34 +257,35 @@ impl Stepper {
                 // There is no end of it yet, and what is committed does not wait.
                 self.apply.wake();
             }
-            self.tell(&mut left);
+            self.tell(left.tells);
             left = self.work_off(turn);
             fence(Ordering::SeqCst);
             if self.inbox.lock().is_empty() {
                 break;
             }
         }
-        self.finish(left);
+        left
     }
 
-    fn finish(&self, mut left: Left) {
+    fn finish(&self, left: Left) {
+        let applies = left.to_apply;
+        let tells = self.settle(left);
+        if applies && !tells.is_empty() {
+            // The worker that was just woken waits for this very core, often, and its client for it.
+            std::thread::yield_now();
+        }
+        self.tell(tells);
+    }
+
+    /// Does what is left, but for what comes after a client of this member.
+    fn settle(&self, mut left: Left) -> Vec<Message> {
         if !left.client_first || left.changes_members {
-            self.tell(&mut left);
+            self.tell(std::mem::take(&mut left.tells));
         }
         if left.to_apply {
             self.apply.work_off();
-            if !left.tells.is_empty() {
-                // The worker that was just woken waits for this very core, often, and its client for it.
-                std::thread::yield_now();
-            }
         }
-        self.tell(&mut left);
-    }
-
-    fn tell(&self, left: &mut Left) {
-        if !left.tells.is_empty() {
-            (self.send)(std::mem::take(&mut left.tells));
-        }
+        left.tells
     }
 
     fn work_off(&self, mut turn: MutexGuard<'_, Turn>) -> Left {

@@ -90,7 +90,7 @@ fn messages_come_however_an_answer_is_coded_and_cut() {
                     tokio::task::yield_now().await;
                 }
                 a.record.until_received(3).await;
-                assert_eq!(a.record.messages.take(), [numbered(0), numbered(1), numbered(2)]);
+                assert_eq!(a.record.taken(), [numbered(0), numbered(1), numbered(2)]);
             }
         }
         assert_eq!(a.outbox.refused(), 0);
@@ -110,7 +110,7 @@ fn malformed_chunks_end_a_stream_after_what_came_before_them() {
             socket.write_all(&[&before[..], malformed.as_bytes()].concat()).await.unwrap();
             hung_up(&mut socket).await;
             a.record.until_received(1).await;
-            assert_eq!(a.record.messages.take(), [numbered(7)]);
+            assert_eq!(a.record.taken(), [numbered(7)]);
             while a.outbox.refused() < round as u64 + 1 {
                 tokio::task::yield_now().await;
             }
@@ -140,7 +140,7 @@ fn answers_that_are_no_streams_are_left() {
             drop(socket.write_all(&answer).await);
             hung_up(&mut socket).await;
         }
-        assert_eq!(a.record.messages.take(), []);
+        assert_eq!(a.record.taken(), []);
     });
 }
 
@@ -179,7 +179,7 @@ fn a_stream_is_given_up_once_it_is_silent_for_too_long() {
         socket.write_all(&chunk(&frame(&numbered(1)))).await.unwrap();
         hung_up(&mut socket).await;
         assert!(silent_since.elapsed() >= patience);
-        assert_eq!(a.record.messages.take(), [numbered(1)]);
+        assert_eq!(a.record.taken(), [numbered(1)]);
         // And one of which not even the head's end comes.
         let mut socket = peer.dialled().await;
         let silent_since = Instant::now();

@@ -49,7 +49,7 @@ fn claimed_lengths_are_refused_or_never_come() {
         assert_eq!(answer.short(), (400, "failed to decode raft message (it is too long)\n"));
         let answer = ask(a.address, &request("POST", "/raft/snapshot", &identity, &[0, 0, 0, 0, 0, 0, 0, 9, 8])).await;
         assert_eq!(answer.short(), (400, "failed to decode raft message (unexpected EOF)\n"));
-        assert!(a.record.messages.take().is_empty());
+        assert!(a.record.taken().is_empty());
     });
 }
 
@@ -84,7 +84,7 @@ fn garbage_on_a_stream_is_counted_and_the_stream_dialled_again() {
             serve_frame(&mut stream, frames[round % frames.len()]).await;
         }
         assert!(a.outbox.refused() >= 4, "{}", a.outbox.refused());
-        assert!(a.record.messages.take().is_empty());
+        assert!(a.record.taken().is_empty());
     });
 }
 

@@ -1,19 +1,21 @@
 //! Members with a real transport and nothing behind it: what reaches them is recorded.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use env::{Clock, SystemClock};
+use parking_lot::Mutex;
 use peer::{
-    Host, Outbox, PeerError, PeerRequest, PeerResponse, Settings, SnapshotChunks, SnapshotSink, SnapshotSource,
-    SnapshotWriter, Transport,
+    Afterwards, Host, Outbox, PeerError, PeerRequest, PeerResponse, Receiver, Settings, SnapshotChunks, SnapshotSink,
+    SnapshotSource, SnapshotWriter, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,10 +47,10 @@ type Answerer = dyn Fn(&PeerRequest) -> Result<PeerResponse, PeerError>;
 /// What reached a member.
 #[derive(Default)]
 pub(crate) struct Record {
-    pub(crate) messages: RefCell<Vec<Message>>,
-    pub(crate) batches: Cell<usize>,
+    pub(crate) messages: Arc<Mutex<Vec<Message>>>,
+    pub(crate) batches: Arc<AtomicUsize>,
     pub(crate) events: RefCell<Vec<Event>>,
-    changed: Notify,
+    changed: Arc<Notify>,
     pub(crate) answerer: RefCell<Option<Box<Answerer>>>,
 }
 
@@ -60,8 +62,13 @@ impl Record {
         }
     }
 
+    /// The messages so far.
+    pub(crate) fn taken(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.messages.lock())
+    }
+
     pub(crate) async fn until_received(&self, count: usize) {
-        self.until(|record| record.messages.borrow().len() >= count).await;
+        self.until(|record| record.messages.lock().len() >= count).await;
     }
 
     pub(crate) async fn until_event(&self, event: &Event) {
@@ -74,15 +81,24 @@ impl Record {
     }
 }
 
+struct RecordingReceiver {
+    messages: Arc<Mutex<Vec<Message>>>,
+    batches: Arc<AtomicUsize>,
+    changed: Arc<Notify>,
+}
+
+impl Receiver for RecordingReceiver {
+    fn receive(&self, messages: Vec<Message>) -> Option<Afterwards> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.messages.lock().extend(messages);
+        self.changed.notify_one();
+        None
+    }
+}
+
 pub(crate) struct RecordingHost(Rc<Record>);
 
 impl Host for RecordingHost {
-    fn receive(&self, messages: Vec<Message>) {
-        self.0.batches.set(self.0.batches.get() + 1);
-        self.0.messages.borrow_mut().extend(messages);
-        self.0.changed.notify_one();
-    }
-
     fn unreachable(&self, peer: MemberId) {
         self.0.note(Event::Unreachable(peer));
     }
@@ -161,12 +177,20 @@ impl Member {
             read_timeout: setup.read_timeout,
             ..Settings::new(setup.cluster, id, setup.version, vec![url(address)])
         };
-        let transport = Transport::new(settings, setup.clock);
+        let (transport, readings) = Transport::new(settings, setup.clock);
         let outbox = transport.outbox();
         let record = Rc::new(Record::default());
         let host = Rc::new(RecordingHost(record.clone()));
+        let receiver = Arc::new(RecordingReceiver {
+            messages: record.messages.clone(),
+            batches: record.batches.clone(),
+            changed: record.changed.clone(),
+        });
         let serving = tokio::task::spawn_local(async move {
-            transport.serve(vec![listener], host, setup.source, setup.sink).await.unwrap();
+            tokio::select! {
+                served = transport.serve(vec![listener], host, receiver, setup.source, setup.sink) => drop(served.unwrap()),
+                never = readings.run() => match never {},
+            }
         });
         Member { id, address, outbox, record, serving: serving.abort_handle() }
     }
@@ -192,11 +216,11 @@ impl Member {
             self.record.events.borrow_mut().clear();
             self.outbox.send(vec![message(MessageKind::TimeoutNow, self.id, other.id)]);
             tokio::select! {
-                () = other.record.until(|record| record.messages.borrow().iter().any(probe)) => break,
+                () = other.record.until(|record| record.messages.lock().iter().any(probe)) => break,
                 () = self.record.until_event(&lost) => {}
             }
         }
-        other.record.messages.borrow_mut().retain(|message| !probe(message));
+        other.record.messages.lock().retain(|message| !probe(message));
         self.record.events.borrow_mut().clear();
     }
 }

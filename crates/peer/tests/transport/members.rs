@@ -61,7 +61,7 @@ fn checks_of_raft_paths_come_in_etcds_order_with_its_texts() {
             let is_named = answer.header("X-Etcd-Cluster-Id") == Some("c1");
             assert_eq!(is_named, answer.status != 405, "{answer:?}");
         }
-        assert_eq!(a.record.messages.take(), [heartbeat]);
+        assert_eq!(a.record.taken(), [heartbeat]);
     });
 }
 
@@ -116,7 +116,7 @@ fn another_cluster_at_the_address_of_a_peer_gets_and_brings_nothing() {
         a.record.until_event(&Event::Unreachable(b.id)).await;
         b.outbox.send(vec![append(b.id, a.id, 0, vec![])]);
         b.record.until_event(&Event::Unreachable(a.id)).await;
-        assert!(a.record.messages.take().is_empty() && b.record.messages.take().is_empty());
+        assert!(a.record.taken().is_empty() && b.record.taken().is_empty());
         assert_eq!(a.outbox.active_since(b.id), None);
         assert!(b.outbox.refused() > 0);
     });
@@ -130,7 +130,7 @@ fn releases_that_must_not_talk_do_not() {
         join(&[&a, &b]);
         b.outbox.send(vec![append(b.id, a.id, 0, vec![])]);
         b.record.until_event(&Event::Unreachable(a.id)).await;
-        assert!(a.record.messages.take().is_empty());
+        assert!(a.record.taken().is_empty());
     });
 }
 
@@ -147,7 +147,7 @@ fn a_removed_member_is_cut_off_and_told() {
         // Its streams end; dialling them again it hears 410, posting it hears 403.
         b.record.until_event(&Event::Removed).await;
         assert!(a.outbox.figures(b.id).is_none());
-        a.record.messages.borrow_mut().clear();
+        a.record.messages.lock().clear();
         let answer = ask(a.address, &post("/raft", &identity(b.id), &message(MessageKind::Vote, b.id, a.id))).await;
         assert_eq!(answer.short(), (403, r#"{"message":"cannot process message from removed member"}"#));
         let answer = ask(a.address, &request("GET", "/raft/stream/message/2", &identity(b.id), b"")).await;
@@ -157,7 +157,7 @@ fn a_removed_member_is_cut_off_and_told() {
         assert_eq!(ask(a.address, &replayed).await.status, 403);
         a.outbox.send(vec![append(a.id, b.id, 0, vec![])]);
         a.reach(&c).await;
-        assert!(a.record.messages.take().is_empty());
+        assert!(a.record.taken().is_empty());
     });
 }
 
@@ -172,7 +172,7 @@ fn messages_of_a_removed_member_on_the_stream_of_another_end_it() {
         b.outbox.send(vec![message(MessageKind::Vote, b.id, a.id), message(MessageKind::Vote, MemberId(9), a.id)]);
         b.record.until_event(&Event::Unreachable(a.id)).await;
         assert!(a.outbox.refused() > refused);
-        assert_eq!(*a.record.messages.borrow(), [message(MessageKind::Vote, b.id, a.id)]);
+        assert_eq!(*a.record.messages.lock(), [message(MessageKind::Vote, b.id, a.id)]);
     });
 }
 
@@ -224,7 +224,7 @@ fn a_member_that_is_not_known_yet_gets_answers_by_posts() {
         let answer = message(MessageKind::PreVoteResponse, a.id, b.id);
         a.outbox.send(vec![answer.clone()]);
         b.record.until_received(1).await;
-        assert_eq!(b.record.messages.take(), [answer]);
+        assert_eq!(b.record.taken(), [answer]);
         assert_eq!(a.outbox.figures(b.id).unwrap().streams, 0);
         // Once it is a member it gets streams.
         a.outbox.set_members(&[b.peer()], BTreeSet::new());

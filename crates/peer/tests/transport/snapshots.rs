@@ -117,7 +117,7 @@ fn two_hundred_megabytes_pass_with_a_few_in_memory() {
         a.record.until_event(&Event::SnapshotSent(b.id, true)).await;
         assert_eq!(*state.sink.finished.lock().unwrap(), [77]);
         assert_eq!(state.sink.bytes.load(Ordering::Relaxed), 200 << 20);
-        assert_eq!(b.record.messages.take(), [message]);
+        assert_eq!(b.record.taken(), [message]);
         // Both channels and the connection's buffers hold little; the kernel's may grow to some 40 MiB.
         let ahead = state.ahead_max.load(Ordering::Relaxed) * CHUNK_BYTES;
         assert!(ahead < 80 << 20, "{ahead}");
@@ -134,7 +134,7 @@ fn a_state_that_breaks_off_is_abandoned() {
         a.outbox.send(vec![snapshot(a.id, b.id, 5)]);
         a.record.until_event(&Event::SnapshotSent(b.id, false)).await;
         abandoned(&state, 1).await;
-        assert!(b.record.messages.take().is_empty());
+        assert!(b.record.taken().is_empty());
 
         // The next attempt finds the way free.
         state.breaks.store(false, Ordering::Relaxed);
@@ -153,7 +153,7 @@ fn a_state_that_is_refused_at_its_end_never_reaches_raft() {
         state.sink.refuses.store(true, Ordering::Relaxed);
         a.outbox.send(vec![snapshot(a.id, b.id, 5)]);
         a.record.until_event(&Event::SnapshotSent(b.id, false)).await;
-        assert!(b.record.messages.take().is_empty());
+        assert!(b.record.taken().is_empty());
     });
 }
 
@@ -167,7 +167,7 @@ fn a_sender_that_dies_leaves_nothing() {
         }
         a.stop().await;
         abandoned(&state, 1).await;
-        assert!(b.record.messages.take().is_empty());
+        assert!(b.record.taken().is_empty());
         assert!(state.sink.finished.lock().unwrap().is_empty());
     });
 }
@@ -213,7 +213,7 @@ fn one_comes_in_at_a_time() {
         // The thread that ended it is gone a moment later.
         while ask(b.address, &second).await.status != 204 {}
         assert_eq!(*state.sink.finished.lock().unwrap(), [9]);
-        assert_eq!(b.record.messages.take(), [snapshot(from, b.id, 9)]);
+        assert_eq!(b.record.taken(), [snapshot(from, b.id, 9)]);
     });
 }
 
@@ -236,7 +236,7 @@ fn snapshots_for_others_or_of_removed_members_are_refused() {
         peer::encode(&snapshot(a.id, b.id, 1), &mut posted);
         assert_eq!(ask(b.address, &request("POST", "/raft", &identity(a.id), &posted)).await.status, 400);
         assert_eq!(state.sink.begun.load(Ordering::Relaxed), 0);
-        assert!(b.record.messages.borrow().iter().all(|message| message.kind != MessageKind::Snapshot));
+        assert!(b.record.messages.lock().iter().all(|message| message.kind != MessageKind::Snapshot));
     });
 }
 

@@ -177,7 +177,7 @@ fn order_is_kept_whether_the_sender_writes_or_the_transport() {
             }
         });
         b.record.until_received(COUNT as usize).await;
-        let received = b.record.messages.take();
+        let received = b.record.taken();
         assert!(received.iter().enumerate().all(|(n, message)| message.index == Index(n as u64)));
         assert!(
             received.iter().all(|message| message.entries[0].data.iter().all(|byte| *byte == message.index.0 as u8))
@@ -330,9 +330,9 @@ fn a_peer_that_goes_and_comes_again_at_once_has_streams_again() {
         a.outbox.set_members(&[], BTreeSet::new());
         a.outbox.set_members(&[b.peer()], BTreeSet::new());
         connected(&[&a, &b]).await;
-        b.record.messages.borrow_mut().clear();
+        b.record.messages.lock().clear();
         a.outbox.send(vec![append(a.id, b.id, 3, vec![])]);
         b.record.until_received(1).await;
-        assert_eq!(b.record.messages.take(), [append(a.id, b.id, 3, vec![])]);
+        assert_eq!(b.record.taken(), [append(a.id, b.id, 3, vec![])]);
     });
 }
