@@ -218,7 +218,7 @@ impl Voter {
             "3.5.30",
             vec![cluster.seats()[seat].peer_url()],
         );
-        let (transport, readings) = Transport::new(settings, Arc::new(env::SystemClock::default()));
+        let (transport, streams) = Transport::new(settings, Arc::new(env::SystemClock::default()));
         let outbox = transport.outbox();
         outbox.set_members(&everyone, BTreeSet::new());
         let listener = TcpListener::bind(cluster.seats()[seat].peer_address())?;
@@ -233,7 +233,8 @@ impl Voter {
                 LocalSet::new().block_on(&runtime, async {
                     tokio::select! {
                         ended = serve => drop(ended.unwrap()),
-                        never = readings.run() => match never {},
+                        never = streams.appends.run() => match never {},
+                        never = streams.messages.run() => match never {},
                         _ = stopped => {}
                     }
                 });

@@ -1,7 +1,7 @@
 //! Member to member: raft messages over streams and posts, snapshots, and what members ask one another. etcd's rafthttp, over HTTP/1.1 and plain TCP.
 //!
 //! One thread carries nearly all of it: [`Transport::serve`] runs on a current-thread runtime inside a `LocalSet` and calls the [`Host`] there. What
-//! streams bring is read by another, [`Readings`]: one of those that serve clients, who wait for it. Both hand it to the [`Receiver`].
+//! streams bring is read by others, [`Streams`]: those that store it, and that serve clients who wait for it. All hand it to the [`Receiver`].
 //! Others send messages by the [`Outbox`], which never waits: it writes them to the peer's stream on the caller's thread, and leaves to the transport's
 //! what has no stream, what is large, and what a full socket did not take.
 //!
@@ -54,7 +54,7 @@ mod version;
 pub use codec::{CodecError, decode, encode, encoded_len};
 pub use host::{Afterwards, Host, LeaseTimes, Receiver, SnapshotChunks, SnapshotSink, SnapshotSource, SnapshotWriter};
 pub use outbox::{Figures, Outbox};
-pub use readings::Readings;
+pub use readings::{Readings, Streams};
 pub use request::{HashKv, PeerError, PeerRequest, PeerResponse, Versions};
 pub use settings::Settings;
 pub use transfers::TransferFigures;

@@ -118,7 +118,7 @@ async fn read_once<H: Host>(
         hearing: port.hearing.clone(),
     };
     let reading = async { hearer.run().await.map_or_else(|error| error, |never| match never {}) };
-    port.shared.readers.run(reading).await.unwrap_or(StreamError::Unread)
+    port.shared.readers.of(kind).run(reading).await.unwrap_or(StreamError::Unread)
 }
 
 /// An accepted stream, which no runtime knows any more.

@@ -22,7 +22,7 @@ use crate::host::{Host, Receiver, SnapshotSink, SnapshotSource};
 use crate::inbound::{self, Reply};
 use crate::outbox::Outbox;
 use crate::port::Port;
-use crate::readings::{Readings, readings};
+use crate::readings::{Readers, Streams};
 use crate::settings::{IO_TIMEOUT, Settings};
 use crate::stream_writer::{self, StreamEnded};
 use crate::tasks::Tasks;
@@ -39,10 +39,9 @@ pub struct Transport {
 
 impl Transport {
     /// A transport without peers; say who they are by [`Outbox::set_members`], now or later.
-    /// Its streams are read where the readings run.
-    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> (Transport, Readings) {
-        let (readers, readings) = readings();
-        (Transport { outbox: Outbox::new(settings, clock, readers) }, readings)
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> (Transport, Streams) {
+        let (readers, streams) = Readers::new();
+        (Transport { outbox: Outbox::new(settings, clock, readers) }, streams)
     }
 
     /// The way to send.

@@ -4,6 +4,7 @@
 //! wake-up is shared by a batch. Bounds are the senders' business: each kind of item is limited where it is made
 //! (requests in flight, uncommitted bytes), so a full inbox cannot stop a thread that others wait for.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -16,11 +17,16 @@ pub(crate) struct Inbox<T> {
 struct State<T> {
     items: Vec<T>,
     taker_sleeps: bool,
+    /// Of a taker that waits for other things, too.
+    taker: Option<Waker>,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Inbox<T> {
-        Inbox { state: Mutex::new(State { items: Vec::new(), taker_sleeps: false }), arrived: Condvar::new() }
+        Inbox {
+            state: Mutex::new(State { items: Vec::new(), taker_sleeps: false, taker: None }),
+            arrived: Condvar::new(),
+        }
     }
 
     pub(crate) fn send(&self, item: T) {
@@ -36,11 +42,34 @@ impl<T> Inbox<T> {
     /// Wakes the taker if something waits for it.
     pub(crate) fn wake(&self) {
         let mut state = self.state.lock();
-        let sleeps = !state.items.is_empty() && std::mem::take(&mut state.taker_sleeps);
+        if state.items.is_empty() {
+            return;
+        }
+        let (sleeps, taker) = (std::mem::take(&mut state.taker_sleeps), state.taker.take());
         drop(state);
         if sleeps {
             self.arrived.notify_one();
         }
+        if let Some(taker) = taker {
+            taker.wake();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().items.is_empty()
+    }
+
+    /// Ready if something is there, which is left there.
+    pub(crate) fn poll_filled(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.items.is_empty() {
+            return Poll::Ready(());
+        }
+        match &mut state.taker {
+            Some(taker) => taker.clone_from(context.waker()),
+            None => state.taker = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// Waits until something is there, and leaves it there.

@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) large_reads: LargeReads,
     pub(crate) outbox: peer::Outbox,
     /// Until a thread reads them.
-    pub(crate) readings: Mutex<Option<Readings>>,
+    pub(crate) messages: Mutex<Option<Readings>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) status: tokio::sync::watch::Receiver<consensus::Status>,
     /// Up to where the removal of compacted history is done and on disk.
@@ -96,13 +96,13 @@ impl Door {
         Handle::new(self.0.clone())
     }
 
-    /// Reads what the other members send, on the calling thread, inside a `LocalSet`: until the member stops. Nobody does before, and one
+    /// Reads what the other members say, but for what is to be stored, on the calling thread, inside a `LocalSet`: until the member stops. Nobody does before, and one
     /// thread is enough; a second call waits and reads nothing.
     pub async fn read_peers(&self) {
-        let readings = self.0.readings.lock().take();
+        let messages = self.0.messages.lock().take();
         let reading = async {
-            match readings {
-                Some(readings) => match readings.run().await {},
+            match messages {
+                Some(messages) => match messages.run().await {},
                 None => std::future::pending().await,
             }
         };
@@ -272,7 +272,7 @@ fn spawn(
     board.set_is_unchecked(is_unchecked);
     board.set_applied(backend.applied().0);
     board.set_status(driver.status());
-    let (transport, readings) = Transport::new(peer_settings(&identity, &settings), clock.clone());
+    let (transport, streams) = Transport::new(peer_settings(&identity, &settings), clock.clone());
     let outbox = transport.outbox();
     let proposal_ticks_max =
         settings.limits.request_timeout.div_duration_f64(settings.heartbeat_interval).ceil() as u64 + 1;
@@ -308,7 +308,7 @@ fn spawn(
         fate: fate.clone(),
         clock: clock.clone(),
     };
-    threads.wal = Some(thread("wal", move || wal_thread.run())?);
+    threads.wal = Some(thread("wal", move || wal_thread.run(streams.appends))?);
     let wal_reader = WalReaderThread { inbox: wal_readers.clone(), consensus: stepper.clone(), fate: fate.clone() };
     threads.wal_reader = Some(thread("wal-reader", move || wal_reader.run())?);
     let backend_thread = BackendThread {
@@ -397,7 +397,7 @@ fn spawn(
         status,
         compaction_finished,
         outbox,
-        readings: Mutex::new(Some(readings)),
+        messages: Mutex::new(Some(streams.messages)),
     };
     let inner = Arc::new(inner);
     let peer_thread =

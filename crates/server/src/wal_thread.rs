@@ -1,9 +1,20 @@
 //! The log's thread: writes and syncs whatever waits, all of it at once. And that of its reader, for members that are behind.
+//!
+//! What leaders send to be stored it reads itself, so that an entry on its way to the log crosses no other thread. While the disk keeps it
+//! waiting it reads nothing; heartbeats come by another stream, and are read by another thread.
 
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use env::Clock;
+use peer::Readings;
+use tokio::runtime::Runtime;
+use tokio::task::{LocalSet, yield_now};
+use tokio::time::sleep;
 use types::{HardState, Index, LogEntry, SnapshotMeta};
 use wal::{Reader, Spare, Wal, WalError};
 
@@ -67,14 +78,53 @@ pub(crate) struct WalThread {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// What the log's thread waits for.
+struct Attention {
+    runtime: Runtime,
+    tasks: LocalSet,
+    /// Reads what leaders send.
+    reading: Pin<Box<dyn Future<Output = Infallible>>>,
+}
+
+impl Attention {
+    fn new(reading: impl Future<Output = Infallible> + 'static) -> io::Result<Attention> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Attention { runtime, tasks: LocalSet::new(), reading: Box::pin(reading) })
+    }
+
+    /// As [`Inbox::take_all`]. What is read meanwhile may come there, and be taken at once.
+    fn take_all(&mut self, inbox: &Inbox<ToWal>, into: &mut Vec<ToWal>, timeout: Option<Duration>) {
+        let reading = &mut self.reading;
+        let filled = async {
+            if !inbox.is_empty() {
+                // What was sent while the disk worked is read, however much else there is to do.
+                yield_now().await;
+            }
+            poll_fn(|context| inbox.poll_filled(context)).await;
+        };
+        self.tasks.block_on(&self.runtime, async {
+            tokio::select! {
+                never = reading => match never {},
+                () = filled => {}
+                () = sleep(timeout.unwrap_or_default()), if timeout.is_some() => {}
+            }
+        });
+        inbox.take_all(into, Some(Duration::ZERO));
+    }
+}
+
 impl WalThread {
-    pub(crate) fn run(mut self) {
-        if let Err(error) = self.serve() {
+    pub(crate) fn run(mut self, appends: Readings) {
+        let ended = match Attention::new(appends.run()) {
+            Ok(attention) => self.serve(attention).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = ended {
             self.fate.fail(format!("log: {error}"));
         }
     }
 
-    fn serve(&mut self) -> Result<(), WalError> {
+    fn serve(&mut self, mut attention: Attention) -> Result<(), WalError> {
         let mut items = Vec::new();
         let (mut stopping, mut is_marked, mut spare_is_made) = (false, true, false);
         while !stopping {
@@ -82,7 +132,7 @@ impl WalThread {
                 spare_is_made = true;
                 self.make_spare();
             }
-            self.inbox.take_all(&mut items, (!is_marked).then_some(IDLE_INTERVAL));
+            attention.take_all(&self.inbox, &mut items, (!is_marked).then_some(IDLE_INTERVAL));
             let is_idle = items.is_empty();
             self.board.log_work.begin(self.clock.now());
             let mut last_number = None;
@@ -351,6 +401,11 @@ mod tests {
         (thread, index)
     }
 
+    /// Nobody sends anything.
+    fn alone() -> Attention {
+        Attention::new(std::future::pending()).unwrap()
+    }
+
     fn spare_count(disk: &SimDisk) -> usize {
         let files = disk.list(Path::new("member/wal")).unwrap();
         files.iter().filter(|file| file.name.ends_with(".spare")).count()
@@ -370,7 +425,7 @@ mod tests {
             thread.board.set_backend_is_full(is_full);
             thread.inbox.send(ToWal::Release { before: Index(next), needed: Index(next) });
             thread.inbox.send(ToWal::Stop);
-            thread.serve().unwrap();
+            thread.serve(alone()).unwrap();
             assert_eq!(spare_count(&disk), spares);
         }
     }
@@ -447,7 +502,7 @@ mod tests {
         ] {
             thread.inbox.send(item);
         }
-        thread.serve().unwrap();
+        thread.serve(alone()).unwrap();
         let expected = Histogram::new(names::WAL_WRITE.buckets());
         expected.observe_equal(Duration::ZERO, 2);
         let figures = &thread.board.figures;

@@ -7,10 +7,10 @@
 //! | apply (`apply_thread.rs`) | [`LifeEvent::ApplyDone`], likewise: `life/apply.rs` |
 //! | backend (`backend_thread.rs`) | [`LifeEvent::Commit`], [`LifeEvent::CommitDone`]: `life/state.rs` |
 //! | compaction, leases (`housekeeping.rs`) | [`LifeEvent::Prune`], [`LifeEvent::LeaseLook`]: there, and `life/leases.rs` |
-//! | peers (`peer_thread.rs`, `snapshots.rs`) | [`LifeEvent::Message`], [`LifeEvent::Snapshot`]: `life/post.rs` |
+//! | who reads streams, peers (`peers.rs`, `snapshots.rs`) | [`LifeEvent::Message`], [`LifeEvent::Snapshot`]: `life/post.rs` |
 //! | workers (`kv.rs`) | `life/requests.rs` |
 //!
-//! What the peers thread proposes by itself besides (`cluster_task.rs`, `auto_compaction.rs`) is what clients and the operator
+//! What the member proposes by itself besides (`cluster_task.rs`, `auto_compaction.rs`) is what clients and the operator
 //! ask for here.
 //!
 //! What a thread does takes effect at the end of its time. A crash in between does a random part of it first, cut at any

@@ -177,7 +177,7 @@ impl Member {
             read_timeout: setup.read_timeout,
             ..Settings::new(setup.cluster, id, setup.version, vec![url(address)])
         };
-        let (transport, readings) = Transport::new(settings, setup.clock);
+        let (transport, streams) = Transport::new(settings, setup.clock);
         let outbox = transport.outbox();
         let record = Rc::new(Record::default());
         let host = Rc::new(RecordingHost(record.clone()));
@@ -189,7 +189,8 @@ impl Member {
         let serving = tokio::task::spawn_local(async move {
             tokio::select! {
                 served = transport.serve(vec![listener], host, receiver, setup.source, setup.sink) => drop(served.unwrap()),
-                never = readings.run() => match never {},
+                never = streams.appends.run() => match never {},
+                never = streams.messages.run() => match never {},
             }
         });
         Member { id, address, outbox, record, serving: serving.abort_handle() }
