@@ -319,3 +319,35 @@ fn join(workers: Vec<JoinHandle<()>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_goes_to_who_has_the_fewest_and_a_lone_one_to_the_first() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (senders, mut workers): (Vec<_>, Vec<_>) = (0..3).map(|_| channel(10)).unzip();
+            let inboxes = senders.into_iter().map(|sender| Inbox { sender, load: Arc::default() }).collect();
+            let acceptor = Acceptor::new(inboxes, 10);
+            let mut pass_on = async || {
+                let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+                acceptor.pass_on(Ok(Stream::Unix(stream)), Surface::Everything, acceptor.place().await).await;
+                let taken = workers.iter_mut().enumerate();
+                taken.into_iter().find_map(|(number, worker)| Some((number, worker.try_recv().ok()?))).unwrap()
+            };
+            for _ in 0..3 {
+                assert_eq!(pass_on().await.0, 0, "those before it have ended");
+            }
+            let open = [pass_on().await, pass_on().await, pass_on().await];
+            assert_eq!(open.each_ref().map(|(worker, _)| *worker), [0, 1, 2]);
+            let [first, second, _third] = open;
+            drop(second);
+            let second = pass_on().await;
+            assert_eq!(second.0, 1);
+            drop(first);
+            assert_eq!(pass_on().await.0, 0);
+        });
+    }
+}

@@ -151,6 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn a_taker_that_waits_for_other_things_too_is_woken() {
+        let inbox = Arc::new(Inbox::new());
+        let sender = inbox.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let sending = std::thread::spawn(move || (0..1000).for_each(|number| sender.send(number)));
+        let (mut all, mut taken) = (vec![], vec![]);
+        while all.len() < 1000 {
+            runtime.block_on(std::future::poll_fn(|context| inbox.poll_filled(context)));
+            inbox.take_all(&mut taken, Some(Duration::ZERO));
+            all.append(&mut taken);
+        }
+        sending.join().unwrap();
+        assert_eq!(all, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn what_is_wanted_is_taken_out_of_the_midst() {
         let inbox = Arc::new(Inbox::new());
         (1..=4).for_each(|number| inbox.send(number));

@@ -406,6 +406,28 @@ mod tests {
         Attention::new(std::future::pending()).unwrap()
     }
 
+    #[test]
+    fn what_leaders_send_is_read_however_much_there_is_to_write() {
+        let reads = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = reads.clone();
+        let mut attention = Attention::new(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                yield_now().await;
+            }
+        })
+        .unwrap();
+        let inbox = Inbox::new();
+        for _ in 0..10 {
+            let before = reads.get();
+            inbox.send(ToWal::Stop);
+            let mut items = vec![];
+            attention.take_all(&inbox, &mut items, None);
+            assert!(items.len() == 1 && reads.get() > before);
+        }
+        attention.take_all(&inbox, &mut vec![], Some(Duration::from_millis(1)));
+    }
+
     fn spare_count(disk: &SimDisk) -> usize {
         let files = disk.list(Path::new("member/wal")).unwrap();
         files.iter().filter(|file| file.name.ends_with(".spare")).count()

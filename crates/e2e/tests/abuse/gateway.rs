@@ -102,14 +102,14 @@ async fn web_socket(address: SocketAddr, path: &str) -> Result<WebSocketStream<T
 fn long_answers_of_transactions_are_translated_as_they_are_taken() {
     run_unlimited(async {
         let (ground, process, _) = filled(5_000, 10_000).await?;
-        let mut peak = Peak::of(process.id())?;
+        let mut peak = Peak::of_idle(process.id()).await?;
         let reader = Client::connect_with(ground.address(), SMALL_WINDOWS).await?;
         let request = txn([op(Request::RequestRange(everything()))]);
         let _answer: Incoming<TxnResponse> = reader.server_stream("/etcdserverpb.KV/Txn", &request).await?;
         let growth_without_json = settled(&mut peak).await?;
 
         let (ground, process, _) = filled(5_000, 10_000).await?;
-        let mut peak = Peak::of(process.id())?;
+        let mut peak = Peak::of_idle(process.id()).await?;
         let transaction = format!(r#"{{"success":[{{"request_range":{EVERYTHING}}}]}}"#);
         let mut reader = Stream::open(ground.address(), "/v3/kv/txn").await?;
         reader.send(&transaction).await?;

@@ -1,10 +1,16 @@
 //! What a process takes of the machine.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use e2e::within;
+use tokio::time::sleep;
 
 pub(crate) const MEGABYTE: usize = 1 << 20;
+
+/// How long a process may take to become idle.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Bytes of memory the process holds.
 pub(crate) fn resident(process: u32) -> Result<usize> {
@@ -35,6 +41,24 @@ impl Peak {
     pub(crate) fn of(process: u32) -> Result<Peak> {
         let before = resident(process)?;
         Ok(Peak { process, before, peak: before })
+    }
+
+    /// From when the process has held about the same for two seconds: what it did before is over then, and what that took is not there to
+    /// be used again.
+    pub(crate) async fn of_idle(process: u32) -> Result<Peak> {
+        const LOOKS: u32 = 20;
+        let mut held = resident(process)?;
+        let mut alike = 0;
+        within(IDLE_LIMIT, async {
+            while alike < LOOKS {
+                sleep(Duration::from_millis(100)).await;
+                let now = resident(process)?;
+                alike = if now.abs_diff(held) < MEGABYTE { alike + 1 } else { 0 };
+                held = now;
+            }
+            Peak::of(process)
+        })
+        .await?
     }
 
     /// Looks again; returns by how much the process has grown at most.

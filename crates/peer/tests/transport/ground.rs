@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,8 +15,8 @@ use bytes::Bytes;
 use env::{Clock, SystemClock};
 use parking_lot::Mutex;
 use peer::{
-    Afterwards, Host, Outbox, PeerError, PeerRequest, PeerResponse, Receiver, Settings, SnapshotChunks, SnapshotSink,
-    SnapshotSource, SnapshotWriter, Transport,
+    Afterwards, Host, Outbox, PeerError, PeerRequest, PeerResponse, Readings, Receiver, Settings, SnapshotChunks,
+    SnapshotSink, SnapshotSource, SnapshotWriter, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -144,6 +145,8 @@ pub(crate) struct Setup {
     pub(crate) sink: Arc<dyn SnapshotSink>,
     /// Port 0 is any.
     pub(crate) address: SocketAddr,
+    /// When streams of appends begin to be read.
+    pub(crate) appends_read: Option<Arc<Notify>>,
 }
 
 impl Default for Setup {
@@ -158,8 +161,16 @@ impl Default for Setup {
             source: Arc::new(NoSnapshots),
             sink: Arc::new(NoSnapshots),
             address: "127.0.0.1:0".parse().unwrap(),
+            appends_read: None,
         }
     }
+}
+
+async fn read(streams: Readings, begin: Option<Arc<Notify>>) -> Infallible {
+    if let Some(begin) = begin {
+        begin.notified().await;
+    }
+    streams.run().await
 }
 
 impl Member {
@@ -189,7 +200,7 @@ impl Member {
         let serving = tokio::task::spawn_local(async move {
             tokio::select! {
                 served = transport.serve(vec![listener], host, receiver, setup.source, setup.sink) => drop(served.unwrap()),
-                never = streams.appends.run() => match never {},
+                never = read(streams.appends, setup.appends_read) => match never {},
                 never = streams.messages.run() => match never {},
             }
         });

@@ -1,10 +1,12 @@
 //! What is sent arrives, in order, whatever its size, and whoever else is gone.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use types::{Index, MemberId, Message, MessageKind};
 
 use crate::ground::{Event, Member, Setup, append, connected, entry, identity, join, message, request, run, url};
@@ -237,5 +239,25 @@ fn messages_to_nobody_vanish() {
         connected(&[&a, &b]).await;
         assert_eq!(*b.record.messages.lock(), []);
         assert_eq!(*a.record.events.borrow(), []);
+    });
+}
+
+/// As while a member's disk hangs, whose log reads them.
+#[test]
+fn appends_that_nobody_reads_keep_no_other_message() {
+    run(async {
+        let begin = Arc::new(Notify::new());
+        let reader = Setup { appends_read: Some(begin.clone()), ..Setup::default() };
+        let (a, b) = (Member::start(1), Member::start_with(2, reader));
+        join(&[&a, &b]);
+        connected(&[&a, &b]).await;
+        let appends = [1, 2].map(|index| append(a.id, b.id, index - 1, vec![entry(1, index, Bytes::new())]));
+        let heartbeat = message(MessageKind::Heartbeat, a.id, b.id);
+        a.outbox.send(vec![appends[0].clone(), heartbeat.clone(), appends[1].clone()]);
+        b.record.until_received(1).await;
+        assert_eq!(b.record.taken(), [heartbeat]);
+        begin.notify_one();
+        b.record.until_received(2).await;
+        assert_eq!(b.record.taken(), appends);
     });
 }
