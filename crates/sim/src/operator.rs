@@ -214,9 +214,8 @@ impl World {
         let Some(member) = self.members.get_mut(&id).filter(|member| !member.is_gone) else { return };
         if is_known {
             member.is_gone = true;
-            // What rotted is of no use.
+            // What rotted is of no use. What else is done to it is still done when it is recalled.
             member.is_retired = member.excuse != Some("rot");
-            member.excuse = None;
         } else {
             self.return_for_a_while(id);
         }

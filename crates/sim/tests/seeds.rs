@@ -5,7 +5,7 @@
 
 use sim::{Plan, World};
 
-const ONCE_FAILED: [(u64, &str); 14] = [
+const ONCE_FAILED: [(u64, &str); 15] = [
     (10_614, "rot was met after a later fault of the same disk was mended"),
     (12_137, "what a failing disk had left of a snapshot kept the next one out"),
     (2_737_686_155_199, "who joined was cut short and started again as a founder"),
@@ -19,6 +19,7 @@ const ONCE_FAILED: [(u64, &str); 14] = [
     (8_810_028, "one of three voters rotted, and before that showed another was removed"),
     (253_864_508_169, "without PreVote, a candidate stayed behind the term of one who did not know it"),
     (475_809_448_262, "a lease ended just before the end, and not every member had heard of it"),
+    (3_243_232_893_429, "a member that was called back met a disk error from before"),
     (3_372_343_357_131, "the name of a segment was undone after its sync had failed"),
 ];
 
