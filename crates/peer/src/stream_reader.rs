@@ -64,6 +64,10 @@ pub(crate) async fn read<H: Host>(port: Rc<Port<H>>, link: Rc<Link>, kind: Strea
         let url = link.rotation.borrow().current().map(str::to_owned);
         if let Some(url) = url {
             let error = read_once(&port, &link, kind, &url, &mut is_told).await;
+            if matches!(error, StreamError::Unread) {
+                // No fault of the peer's, and nobody will read the next one either.
+                return;
+            }
             link.rotation.borrow_mut().failed(&url);
             link.target.receive_failed();
             let is_refused = matches!(

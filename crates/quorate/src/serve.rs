@@ -136,8 +136,8 @@ impl Workers {
     }
 }
 
-/// Hands each connection to the worker that has the fewest: those of clients once the member can serve them. Returns the signal that ended it; `None` if
-/// the member ended by itself.
+/// Hands each connection to the worker that has the fewest: those of clients once the member can serve them. Returns the signal
+/// that ended it; `None` if the member ended by itself.
 ///
 /// # Errors
 /// What went wrong, or why the member stopped before it could serve clients.

@@ -96,8 +96,8 @@ impl Door {
         Handle::new(self.0.clone())
     }
 
-    /// Reads what the other members say, but for what is to be stored, on the calling thread, inside a `LocalSet`: until the member stops. Nobody does before, and one
-    /// thread is enough; a second call waits and reads nothing.
+    /// Reads what the other members say, but for what is to be stored, on the calling thread, inside a `LocalSet`: until the member
+    /// stops. Nobody does before, and one thread is enough; a second call waits and reads nothing.
     pub async fn read_peers(&self) {
         let messages = self.0.messages.lock().take();
         let reading = async {
