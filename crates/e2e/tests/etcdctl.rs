@@ -158,6 +158,8 @@ fn quota(tool: Tool, target: Target) {
         for _ in 0..12 {
             if said == "OK\n" {
                 said = run_ctl(tool, &member, "put big", &value).await?;
+                // etcd counts what it has committed, ten times a second.
+                sleep(Duration::from_millis(200)).await;
             }
         }
         ensure!(said == refused, "{said}");

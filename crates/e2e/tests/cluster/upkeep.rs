@@ -1,11 +1,14 @@
 //! Alarms, defragmentation, hashes and status, where there are several members.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use api::etcdserverpb::{
     AlarmRequest, AlarmType, DefragmentRequest, HashKvRequest, RangeRequest, alarm_request::AlarmAction,
 };
 use e2e::request::{compact, delete, get, put};
 use e2e::{CALL_LIMIT, Cluster, Target, Wiring, fails, holds_within, http, refusal, revision, within};
+use tokio::time::sleep;
 
 fn alarm(action: AlarmAction, member_id: u64, alarm: AlarmType) -> AlarmRequest {
     AlarmRequest { action: action.into(), member_id, alarm: alarm.into() }
@@ -49,6 +52,8 @@ async fn a_quota_that_is_reached_stops_writes_everywhere(target: Target) -> Resu
     let mut refused = None;
     for _ in 0..200 {
         refused = refused.or(client.put(put("key", &value)).await.err());
+        // etcd counts what it has committed, ten times a second.
+        sleep(Duration::from_millis(5)).await;
     }
     fails::<()>(Err(refused.context("no quota holds")?), refusal::NO_SPACE);
     for seat in 0..3 {
