@@ -24,6 +24,11 @@ pub(crate) type Run = fn(&Invocation) -> Result<(), Failure>;
 pub(crate) enum Step {
     Run(Invocation, Run),
     Help(String),
+    /// Help for what there is no help for: a complaint, and the program's help.
+    UnknownTopic {
+        complaint: String,
+        help: String,
+    },
 }
 
 /// A command line that says nothing: what is wrong, and the help that may be needed.
@@ -56,7 +61,14 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Step
         } else if path.is_empty() && argument == b"help" && !asks_for_help {
             asks_for_help = true;
         } else if let Some(group) = group {
-            let command = find(group, &argument).ok_or_else(|| unknown(&program, &path, &argument))?;
+            let found = find(group, &argument).filter(|_| given.words.is_empty());
+            let Some(command) = found else {
+                if !asks_for_help {
+                    return Err(unknown(&program, &path, &argument));
+                }
+                given.words.push(argument);
+                continue;
+            };
             path.push(command);
             if matches!(command.does, Does::Later) && !asks_for_help {
                 return later(&program, &path, rest);
@@ -64,6 +76,11 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Step
         } else {
             given.words.push(argument);
         }
+    }
+    if asks_for_help && path.is_empty() && !given.words.is_empty() {
+        let topic = given.words.iter().map(|word| quoted_topic(word)).collect::<Vec<_>>().join(" ");
+        let complaint = format!("Unknown help topic [{topic}]");
+        return Ok(Step::UnknownTopic { complaint, help: help::text(&program, &path) });
     }
     if asks_for_help || given.help {
         return Ok(Step::Help(help::text(&program, &path)));
@@ -105,6 +122,15 @@ fn unknown(program: &str, path: &[&'static Command], word: &[u8]) -> Misuse {
 
 fn unknown_to(parent: &str, word: &[u8]) -> Failure {
     Failure::error(format!("unknown command {} for {}", go_quote(word), go_quote(parent)))
+}
+
+/// As Go's `%#q`: between backquotes, if it can be.
+fn quoted_topic(word: &[u8]) -> String {
+    let is_plain = |symbol: char| symbol == '\t' || !(symbol.is_ascii_control() || "`\u{feff}".contains(symbol));
+    match str::from_utf8(word) {
+        Ok(text) if text.chars().all(is_plain) => format!("`{text}`"),
+        _ => go_quote(word),
+    }
 }
 
 /// A command that does nothing yet takes any flags and words.
@@ -159,6 +185,20 @@ mod tests {
     #[test]
     fn help_comes_for_groups_flags_and_the_word() {
         for line in ["q", "q member", "q get -h", "q --help", "q help get", "q put --help k v", "q user add --help"] {
+            assert!(matches!(step(line), Ok(Step::Help(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn for_a_topic_that_there_is_not_the_programs_help_comes() {
+        let complaint = |line| match step(line) {
+            Ok(Step::UnknownTopic { complaint, .. }) => complaint,
+            _ => panic!("{line} is known"),
+        };
+        assert_eq!(complaint("q help bogus"), "Unknown help topic [`bogus`]");
+        assert_eq!(complaint("q help bogus put"), "Unknown help topic [`bogus` `put`]");
+        assert_eq!(complaint("q help a`b \x07"), "Unknown help topic [\"a`b\" \"\\a\"]");
+        for line in ["q help put bogus", "q help alarm bogus", "q help alarm list bogus"] {
             assert!(matches!(step(line), Ok(Step::Help(_))), "{line}");
         }
     }

@@ -56,6 +56,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match invocation::read(arguments) {
         Ok(Step::Run(invocation, run)) => run(&invocation),
         Ok(Step::Help(text)) => standard::print(text.as_bytes()),
+        Ok(Step::UnknownTopic { complaint, help }) => {
+            standard::complain(&complaint);
+            standard::print(help.as_bytes())
+        }
         Err(misuse) => standard::print(misuse.help.as_bytes()).and(Err(misuse.failure)),
     };
     match outcome {
