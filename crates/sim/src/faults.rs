@@ -301,8 +301,10 @@ impl World {
     }
 
     pub(crate) fn excuse(&mut self, id: MemberId, why: &'static str) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.has_failing_disk |= why != "rot";
         // Rot that has not been met yet may still be met after anything else is mended.
-        if let Some(member) = self.members.get_mut(&id).filter(|member| member.excuse != Some("rot")) {
+        if member.excuse != Some("rot") {
             member.excuse = Some(why);
         }
     }
@@ -344,6 +346,7 @@ impl World {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.disk.heal();
         member.disk.set_capacity(None);
+        member.has_failing_disk = false;
         if member.excuse != Some("rot") {
             member.excuse = None;
         }

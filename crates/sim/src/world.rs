@@ -134,6 +134,8 @@ pub(crate) struct Member {
     pub(crate) slowness: u64,
     /// Something was done to its disk that may stop it: the reason why it may.
     pub(crate) excuse: Option<&'static str>,
+    /// Its disk is full, or an operation of it fails, until that is mended; rot, which excuses more, hides it there.
+    pub(crate) has_failing_disk: bool,
     /// A file of its log that rotted where that must be seen at the next start.
     pub(crate) rotten_log: Option<PathBuf>,
     /// A sync of its disk has failed once.
@@ -439,8 +441,7 @@ impl World {
     fn is_disturbed(&self) -> bool {
         let is_ill = |member: &Member| {
             let is_held_up = member.backlog.is_some() || member.slowness > 1;
-            let is_failing = member.excuse.is_some_and(|why| why != "rot");
-            !member.is_gone && (member.life.is_none() || is_held_up || is_failing)
+            !member.is_gone && (member.life.is_none() || is_held_up || member.has_failing_disk)
         };
         !self.network.is_whole() || self.leader().is_none() || self.members.values().any(is_ill)
     }
@@ -488,6 +489,7 @@ impl Member {
             clock: MemberClock::new(local),
             slowness: 1,
             excuse: None,
+            has_failing_disk: false,
             rotten_log: None,
             is_doubtful: false,
             name,

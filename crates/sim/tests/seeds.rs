@@ -5,7 +5,7 @@
 
 use sim::{Plan, World};
 
-const ONCE_FAILED: [(u64, &str); 15] = [
+const ONCE_FAILED: [(u64, &str); 17] = [
     (10_614, "rot was met after a later fault of the same disk was mended"),
     (12_137, "what a failing disk had left of a snapshot kept the next one out"),
     (2_737_686_155_199, "who joined was cut short and started again as a founder"),
@@ -16,6 +16,8 @@ const ONCE_FAILED: [(u64, &str); 15] = [
     (760_958_151_200, "of two voters the leader left, with a log that was longer"),
     (760_958_151_121, "the log of one of two voters rotted"),
     (1_361_504_342_147, "a new leader renewed a lease whose end was in its log"),
+    (7_000_002_289, "a leader whose data had rotted led on with a full disk, and leases did not end meanwhile"),
+    (7_000_004_062, "who had led, and was frozen meanwhile, ended a lease that had been renewed at the new leader"),
     (8_810_028, "one of three voters rotted, and before that showed another was removed"),
     (253_864_508_169, "without PreVote, a candidate stayed behind the term of one who did not know it"),
     (475_809_448_262, "a lease ended just before the end, and not every member had heard of it"),

@@ -31,7 +31,8 @@ impl World {
                 checkpoints.into_iter().map(|(lease, remaining_ttl)| LeaseCheckpoint { id: lease.0, remaining_ttl });
             requests.push(Entry::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: checkpoints.collect() }));
         }
-        if requests.is_empty() || !life.driver.takes_proposals() {
+        // As in `server`: whoever leads no longer may have missed that they were renewed.
+        if requests.is_empty() || !life.driver.leads() || !life.driver.takes_proposals() {
             return;
         }
         let data: Vec<Bytes> = requests.into_iter().map(|request| translate::encode(life.take_id(), request)).collect();
