@@ -392,7 +392,7 @@ fn spawn(
         consensus: stepper,
         waiters,
         ids,
-        large_reads: LargeReads::new(),
+        large_reads: LargeReads::new().map_err(StartError::Thread)?,
         clock,
         status,
         compaction_finished,

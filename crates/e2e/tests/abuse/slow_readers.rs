@@ -90,9 +90,9 @@ async fn watchers_of_the_past_come_all_at_once(target: Target) -> Result<()> {
         let changed = seen.into_iter().filter_map(|event| Some(event.kv?.key));
         ensure!(changed.eq(keys.iter().cloned()));
     }
-    // Four read at a time. Their threads are still there, and some that followed one before it was quite done.
+    // Four read at a time, and their threads are still there. Now and then the log makes a file ready on one of its own.
     let more = threads(id)?.saturating_sub(threads_before);
-    ensure!(target == Target::Etcd || more <= 16, "{more} threads more");
+    ensure!(target == Target::Etcd || more <= 5, "{more} threads more");
     Ok(())
 }
 
