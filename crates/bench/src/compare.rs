@@ -13,8 +13,8 @@ pub(crate) struct Options {
     /// etcd's program; `ci/get-etcd` fetches it.
     #[arg(long, default_value = ".cache/etcd/usr/bin/etcd")]
     etcd: PathBuf,
-    /// Quorate's program; `cargo build --profile dist` makes it.
-    #[arg(long, default_value = "target/dist/quorate")]
+    /// Quorate's program; `bench/compare` makes it.
+    #[arg(long, default_value = "target/bench/program/quorate")]
     quorate: PathBuf,
     /// How long each workload runs.
     #[arg(long, default_value_t = 5.0)]
@@ -48,7 +48,7 @@ pub(crate) struct Options {
 /// If a program is missing, or a server fails.
 pub(crate) async fn compare(options: Options) -> anyhow::Result<()> {
     ensure!(options.etcd.exists(), "{} is missing: run ci/get-etcd", options.etcd.display());
-    ensure!(options.quorate.exists(), "{} is missing: run cargo build --profile dist", options.quorate.display());
+    ensure!(options.quorate.exists(), "{} is missing: bench/compare makes it", options.quorate.display());
     let size = Size { seconds: options.seconds, keys: options.keys, failovers: options.failovers };
     let mut sections: Vec<(Section, Vec<Figure>, Vec<Figure>)> = Vec::new();
     for round in 0..options.rounds {
@@ -80,7 +80,7 @@ pub(crate) async fn compare(options: Options) -> anyhow::Result<()> {
 }
 
 /// `paths`: of the program, for its data, and on another disk.
-async fn run_part(
+pub(crate) async fn run_part(
     part: &str,
     paths: (&Path, &Path, Option<&Path>),
     name: &str,

@@ -2,7 +2,8 @@
 //!
 //! `bench run` drives one endpoint with one workload and prints what it saw. `bench compare` starts a real etcd and
 //! Quorate in turns on this machine, drives both with the same workloads, reads the servers' own CPU time, memory and
-//! bytes written from the kernel, and writes a table of ratios.
+//! bytes written from the kernel, and writes a table of ratios. `bench train` puts the same load on a program that keeps
+//! account of what it executes.
 //!
 //! One thread makes the load. Latency is measured from the moment a request was due (open loop) or sent (closed loop)
 //! to its answer.
@@ -19,6 +20,7 @@ mod measure;
 mod report;
 mod scenario;
 mod server;
+mod train;
 mod watchers;
 mod workload;
 
@@ -65,6 +67,8 @@ enum Command {
     },
     /// Compare etcd and Quorate on this machine.
     Compare(compare::Options),
+    /// Put the comparison's load on one program, so that it can be built by the profile that it writes.
+    Train(train::Options),
 }
 
 #[derive(clap::Args)]
@@ -107,6 +111,7 @@ fn main() -> anyhow::Result<()> {
             Command::Fill { endpoint, keys, value_size } => fill::fill(endpoint, keys, value_size).await,
             Command::KeepAlive { endpoint, leases, seconds, pid } => renew(endpoint, leases, seconds, &pid).await,
             Command::Compare(options) => compare::compare(options).await,
+            Command::Train(options) => train::train(options).await,
         }
     })
 }

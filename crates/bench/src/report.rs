@@ -174,7 +174,11 @@ impl fmt::Display for Page {
             f,
             "the server's own CPU time per operation is the figure that holds, of several members their sum. A ratio below 1 means"
         )?;
-        writeln!(f, "that Quorate needs less (for op/s and /s: above 1 means that it does more).")?;
+        writeln!(
+            f,
+            "that Quorate needs less (for op/s and /s: above 1 means that it does more). Quorate's program is the one that ships,"
+        )?;
+        writeln!(f, "built by a profile of this kind of load (`ci/guided-flags`); etcd's is Debian's.")?;
         for (section, body) in &self.0 {
             write!(f, "\n{}\n{}\n", section.heading(), body.trim())?;
         }

@@ -30,6 +30,8 @@ pub(crate) struct Server {
 }
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Then it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Starts `program` on free ports with an empty directory below `root`.
@@ -168,6 +170,23 @@ impl Server {
         Ok(())
     }
 
+    /// SIGTERM, and a while for what is to be done then. A process that stands still goes on first.
+    fn end(&mut self) -> anyhow::Result<()> {
+        if self.child.is_none() {
+            return Ok(());
+        }
+        self.signal(Signal::CONT)?;
+        self.terminate()?;
+        let start = Instant::now();
+        while start.elapsed() < END_TIMEOUT {
+            if self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None))) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
@@ -179,7 +198,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing is left to report to; a process that is gone already is as good.
+        // Nothing is left to report to; a process that is gone already is as good. One that keeps account of what it executes
+        // writes that down at its own end.
+        let _ = self.end();
         let _ = self.kill();
         let _ = fs::remove_dir_all(&self.data);
         let _ = fs::remove_dir_all(&self.dir);
