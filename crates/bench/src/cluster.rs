@@ -33,9 +33,11 @@ const ABSENCE_RATE: f64 = 1000.0;
 pub(crate) enum Absence<'a> {
     /// Its process stands still: what it costs when it goes on is the snapshot, and nothing else.
     Frozen,
+    /// The same, with its data on another disk.
+    FrozenOn(&'a Path),
     /// Its process is gone, and starts again on the same machine as the others.
     Killed,
-    /// The same, with its data on another disk.
+    /// As [`Absence::Killed`], with its data on another disk.
     KilledOn(&'a Path),
 }
 
@@ -45,10 +47,13 @@ impl Absence<'_> {
             Absence::Frozen => {
                 "three members: a frozen follower goes on and gets a snapshot of 1/5 of the keys x 256 B, 1,000 puts/s at the leader"
             }
+            Absence::FrozenOn(_) => {
+                "three members: a frozen follower goes on and gets that snapshot on a disk of its own, 1,000 puts/s at the leader"
+            }
             Absence::Killed => {
                 "three members: a follower comes back to 1/5 of the keys x 256 B, 1,000 puts/s at the leader"
             }
-            Absence::KilledOn(_) => "the same, and the follower that comes back has a disk of its own",
+            Absence::KilledOn(_) => "three members: the follower that comes back has a disk of its own",
         }
     }
 }
@@ -157,12 +162,19 @@ impl Turn<'_> {
         let leader = cluster.leader(&[0, 1, 2]).await?;
         let away = (leader + 1) % MEMBERS;
         let leads = cluster.members[leader].address();
-        match absence {
-            Absence::Frozen => cluster.members[away].signal(Signal::STOP)?,
-            Absence::Killed | Absence::KilledOn(_) => cluster.members[away].kill()?,
+        let member = &mut cluster.members[away];
+        if let Absence::FrozenOn(disk) | Absence::KilledOn(disk) = absence {
+            member.kill()?;
+            member.move_data(disk.join(format!("{}-away", self.name)))?;
         }
-        if let Absence::KilledOn(disk) = absence {
-            cluster.members[away].move_data(disk.join(format!("{}-away", self.name)))?;
+        match absence {
+            Absence::Frozen => member.signal(Signal::STOP)?,
+            Absence::FrozenOn(_) => {
+                member.restart().await?;
+                member.signal(Signal::STOP)?;
+            }
+            Absence::Killed => member.kill()?,
+            Absence::KilledOn(_) => {}
         }
         fill(leads, self.size.keys / 5, 256).await?;
         // So many entries that the others have dropped those it would need.
@@ -175,7 +187,7 @@ impl Turn<'_> {
         let steady = Load { pace: Pace::Open(ABSENCE_RATE), ..self.load_of(vec![leads], Workload::Put, (50, 1)) };
         let before = steady.run().await?;
         match absence {
-            Absence::Frozen => cluster.members[away].signal(Signal::CONT)?,
+            Absence::Frozen | Absence::FrozenOn(_) => cluster.members[away].signal(Signal::CONT)?,
             Absence::Killed | Absence::KilledOn(_) => cluster.members[away].spawn()?,
         }
         let start = Instant::now();

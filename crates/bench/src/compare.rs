@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// Where the servers keep their data.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
-    /// A directory on another disk: the part `absence` is done once more with the member that comes back there.
+    /// A directory on another disk: the part `absence` is done once more, with the data of the member that is away there.
     #[arg(long)]
     other_disk: Option<PathBuf>,
     /// Where the table is written.
@@ -99,6 +99,7 @@ pub(crate) async fn run_part(
             turn.absence(Absence::Frozen).await?;
             turn.absence(Absence::Killed).await?;
             if let Some(disk) = other_disk {
+                turn.absence(Absence::FrozenOn(disk)).await?;
                 turn.absence(Absence::KilledOn(disk)).await?;
             }
         }
