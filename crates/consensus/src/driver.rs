@@ -95,6 +95,8 @@ pub struct Driver {
     held: Held,
     /// How far all members were told that entries are committed.
     told_commit: u64,
+    /// The term [`Effect::Leading`] was said of.
+    leading: Option<u64>,
     /// Tells others what is committed, and nothing else.
     tells: Vec<Message>,
     /// The voters that have answered since the last tick, the promptest first: a read round of this leader asks them.
@@ -177,6 +179,7 @@ impl Driver {
             written_vote,
             held: Held::default(),
             told_commit: 0,
+            leading: None,
             tells: Vec::new(),
             prompt: Vec::new(),
             fetching: BTreeMap::new(),
@@ -591,8 +594,13 @@ impl Driver {
         let mut when_safe = when_safe.into_iter().filter_map(from_message).collect::<Vec<_>>();
         self.attach_report(&mut when_safe);
         self.held.send_when_safe(when_safe);
-        if !committed.is_empty() {
+        if let Some(last) = committed.last() {
+            let term = last.term;
             effects.push(Effect::Apply(committed.into_iter().map(from_entry).collect()));
+            if self.leads() && term == self.node.raft.term && self.leading != Some(term) {
+                self.leading = Some(term);
+                effects.push(Effect::Leading(true));
+            }
         }
     }
 
@@ -792,6 +800,10 @@ impl Driver {
         if status != self.status {
             self.status = status;
             effects.push(Effect::StatusChanged(status));
+        }
+        if self.leading.is_some_and(|term| !self.leads() || term != status.term.0) {
+            self.leading = None;
+            effects.push(Effect::Leading(false));
         }
     }
 

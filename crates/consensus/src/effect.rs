@@ -32,6 +32,9 @@ pub enum Effect {
     Report { from: MemberId, report: Bytes },
     /// Term, role, leader or voters changed.
     StatusChanged(Status),
+    /// From here on this member leads, or no longer: where what leads acts by the applied state. What was handed out for
+    /// applying before has all that earlier leaders acknowledged. Of a later term if it is said again.
+    Leading(bool),
 }
 
 /// A member's part in its term.

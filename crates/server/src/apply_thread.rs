@@ -38,7 +38,7 @@ pub(crate) enum ToApply {
         from: MemberId,
         report: Bytes,
     },
-    /// This member has become the leader, or is no longer.
+    /// This member leads, and what stands before this is all that earlier leaders acknowledged; or it leads no longer.
     Leading(bool),
     Stop,
 }

@@ -105,13 +105,12 @@ impl Handle {
         if self.leads() && self.raft_term() == term { Ok(()) } else { Err(Error::NotLeader) }
     }
 
-    /// Returns once everything this leader has committed is applied.
+    /// Returns once everything is applied that this leader or one before it has committed.
     async fn catch_up(&self) -> Result<(), Error> {
         if !self.leads() {
             return Err(Error::NotLeader);
         }
-        let board = &self.inner().board;
-        if board.applied() >= board.commit() {
+        if self.inner().board.leader_has_caught_up() {
             return self.check_running();
         }
         self.linearizable().await

@@ -95,6 +95,7 @@ pub(crate) struct Board {
     /// On the monotonic clock, in nanoseconds; 0 if no leader was ever known.
     leader_since: AtomicU64,
     is_leader: AtomicBool,
+    leads_in_term: AtomicBool,
     sole_voter: AtomicBool,
     /// What must have been applied before the sole voter may answer reads from its state alone.
     sole_since: AtomicU64,
@@ -188,6 +189,7 @@ impl Board {
             self.sole_voter.store(true, Ordering::SeqCst);
         }
         self.commit.store(status.commit.0, Ordering::Release);
+        self.leads_in_term.store(status.leads_in_term, Ordering::Release);
         self.note_move();
     }
 
@@ -224,6 +226,11 @@ impl Board {
 
     pub(crate) fn is_leader(&self) -> bool {
         self.is_leader.load(Ordering::Relaxed)
+    }
+
+    /// Whether all is applied here that any leader acknowledged, as far as this one knows: it may have been replaced.
+    pub(crate) fn leader_has_caught_up(&self) -> bool {
+        self.leads_in_term.load(Ordering::Acquire) && self.applied() >= self.commit()
     }
 
     /// Entries up to `index` are committed: said before they are applied, while the status follows.
@@ -344,6 +351,27 @@ mod tests {
         board.figures.defragmenting.subtract(1);
         board.backend_work.end();
         assert_eq!(found(99), None, "nothing is asked of the disk");
+    }
+
+    #[test]
+    fn a_new_leader_has_not_caught_up_before_its_term_has_an_entry() {
+        let board = Board::default();
+        let led = |leads_in_term, commit| Status {
+            role: Role::Leader,
+            commit: Index(commit),
+            leads_in_term,
+            ..Status::default()
+        };
+        board.set_applied(Index(7));
+        board.set_status(led(false, 7));
+        assert!(
+            !board.leader_has_caught_up(),
+            "an earlier leader may have acknowledged what it does not know as committed"
+        );
+        board.set_status(led(true, 9));
+        assert!(!board.leader_has_caught_up());
+        board.set_applied(Index(9));
+        assert!(board.leader_has_caught_up());
     }
 
     #[test]

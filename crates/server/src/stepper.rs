@@ -11,7 +11,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
-use consensus::{ConsensusError, Driver, Effect, LogProgress, Progress, ProposeError, Role, VoterChange};
+use consensus::{ConsensusError, Driver, Effect, LogProgress, Progress, ProposeError, VoterChange};
 use env::{Clock, Monotonic};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -627,6 +627,7 @@ impl Turn {
                 }
                 Effect::Report { from, report } => self.around.apply.send(ToApply::Report { from, report }),
                 Effect::StatusChanged(status) => self.around.publish(status),
+                Effect::Leading(leading) => self.around.apply.send(ToApply::Leading(leading)),
             }
         }
         if std::mem::take(&mut self.snapshot_stepped) {
@@ -667,7 +668,6 @@ impl Surroundings {
             if status.leader != MemberId(0) {
                 self.board.note_leader(self.clock.now());
             }
-            self.apply.send(ToApply::Leading(status.role == Role::Leader));
         }
         // Not for every commit: streams and others wait for what happens rarely.
         if is_moved || before.leads_in_term != status.leads_in_term {
@@ -746,7 +746,7 @@ impl ReadsAwaitingApply {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use consensus::{DriverConfig, Restored};
+    use consensus::{DriverConfig, Restored, Role};
     use env::{SystemClock, SystemRng};
     use types::HardState;
 

@@ -5,9 +5,10 @@
 
 use sim::{Plan, World};
 
-const ONCE_FAILED: [(u64, &str); 17] = [
+const ONCE_FAILED: [(u64, &str); 18] = [
     (10_614, "rot was met after a later fault of the same disk was mended"),
     (12_137, "what a failing disk had left of a snapshot kept the next one out"),
+    (1_761_573_037_167, "a new leader said of a lease that it was gone, before it knew that the grant was committed"),
     (2_737_686_155_199, "who joined was cut short and started again as a founder"),
     (2_737_686_155_217, "of two voters one left before the other knew"),
     (2_737_686_155_347, "the only voter was removed"),

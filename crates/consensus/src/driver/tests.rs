@@ -256,6 +256,8 @@ struct Member {
     applied: Vec<(u64, Bytes)>,
     reads: Vec<(u64, Index)>,
     dropped_reads: Vec<u64>,
+    /// With what was applied then.
+    leading: Vec<(bool, u64)>,
     reports: Vec<(MemberId, Bytes)>,
     restored: Vec<SnapshotMeta>,
 }
@@ -273,6 +275,7 @@ impl Cluster {
                 applied: vec![],
                 reads: vec![],
                 dropped_reads: vec![],
+                leading: vec![],
                 reports: vec![],
                 restored: vec![],
             };
@@ -388,6 +391,9 @@ impl Member {
             Effect::ReadsDropped(contexts) => self.dropped_reads.extend(contexts),
             Effect::Report { from, report } => self.reports.push((from, report)),
             Effect::StatusChanged(_) => {}
+            Effect::Leading(leading) => {
+                self.leading.push((leading, self.applied.last().map_or(0, |(index, _)| *index)));
+            }
         }
     }
 
@@ -713,6 +719,7 @@ fn reads_of_a_follower_wait_for_the_new_leaders_first_commit() {
     cluster.members.get_mut(&2).unwrap().disk_is_stuck = true;
     cluster.run();
     assert!(!cluster.driver(2).status().leads_in_term);
+    assert_eq!(cluster.members[&2].leading, []);
     cluster.driver(3).read_index(7);
     cluster.run();
     assert_eq!(cluster.members[&3].reads, []);
@@ -721,6 +728,11 @@ fn reads_of_a_follower_wait_for_the_new_leaders_first_commit() {
     }
     cluster.run();
     assert_eq!(cluster.members[&3].reads, [(7, Index(2))]);
+    // Nor does it act by its state, which may lack what the leader before it acknowledged.
+    assert_eq!(cluster.members[&2].leading, [(true, 2)]);
+    cluster.cut_off.clear();
+    cluster.tick(3);
+    assert_eq!(cluster.members[&1].leading, [(true, 1), (false, 1)]);
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl World {
     }
 
     fn lead(&mut self, id: MemberId, life: &Life, leading: bool) {
+        self.disturbed.push(self.now);
         let now = self.local_time(id);
         let extend = Duration::from_micros(self.plan.tick * self.plan.election_ticks);
         let mut lessor = life.machine.shared().lessor().lock();

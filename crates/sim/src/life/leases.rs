@@ -71,7 +71,10 @@ impl World {
                 self.tell(operation, Outcome::Answered(answer(ttl)));
             }
             Err(RenewError::NotPrimary) => self.tell(operation, Outcome::Failed),
-            Err(RenewError::NotFound | RenewError::Expired) => self.tell(operation, Outcome::Answered(answer(0))),
+            Err(RenewError::NotFound | RenewError::Expired) => {
+                life.renewals.insert(operation, (answer(0), life.driver.term()));
+                self.begin_read(id, life, operation);
+            }
         }
     }
 
@@ -80,8 +83,9 @@ impl World {
         if !life.driver.leads() || life.driver.term() != term {
             return self.tell(operation, Outcome::Failed);
         }
+        let is_renewed = answer.body != Body::KeptAlive { ttl: 0 };
         let is_shortened = life.machine.shared().lessor().lock().is_shortened(lease);
-        if is_shortened {
+        if is_renewed && is_shortened {
             return self.clear_checkpoint(life, operation, lease, answer);
         }
         let answer = life.while_it_lasts(lease, answer);

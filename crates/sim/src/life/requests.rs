@@ -47,8 +47,9 @@ impl World {
             Request::KeepAlive(_) => {
                 let leader = life.driver.status().leader;
                 if leader == id {
-                    // Once all it has committed is applied, it need not ask the others.
-                    match life.machine.applied() >= life.driver.status().commit {
+                    // Once all is applied that it or an earlier leader has committed, it need not ask the others.
+                    let status = life.driver.status();
+                    match status.leads_in_term && life.machine.applied() >= status.commit {
                         true => self.read(id, life, operation),
                         false => self.begin_read(id, life, operation),
                     }

@@ -102,6 +102,7 @@ impl World {
             }
             Effect::Report { from, report } => self.compare_digest(life, from, &report),
             Effect::StatusChanged(status) => self.status_changed(id, life, status),
+            Effect::Leading(leading) => life.to_apply.push_back(ToApply::Leading(leading)),
         }
     }
 
@@ -119,6 +120,5 @@ impl World {
             }
         }
         self.disturbed.push(self.now);
-        life.to_apply.push_back(ToApply::Leading(status.role == Role::Leader));
     }
 }
