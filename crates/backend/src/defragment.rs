@@ -46,6 +46,7 @@ impl Inner {
         // Until the new file has its name, its failures are the caller's alone.
         let failures = Failures::default();
         let target = File::create(&*self.disk, &temporary(&self.path), &self.path, self.options, &failures)?;
+        target.set_fills(true);
         let mut copy = Copy { target: &target, usage: Usage::default(), last: None };
         copy.rows(&first)?;
 
@@ -59,6 +60,7 @@ impl Inner {
         let latest = self.current();
         copy.rows(&latest)?;
         copy.finish(&latest, &removed)?;
+        target.set_fills(false);
         let view = target.view().map_err(|error| target.explain(error))?;
         take_name(&*self.disk, &self.path)?;
         self.share_failures(&failures);

@@ -153,6 +153,11 @@ impl File {
         }
     }
 
+    /// See [`Storage::set_fills`].
+    pub(crate) fn set_fills(&self, fills: bool) {
+        self.storage.set_fills(fills);
+    }
+
     fn database(&self) -> &Database {
         self.database.as_ref().expect("it is taken only when dropped")
     }

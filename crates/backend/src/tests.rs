@@ -25,6 +25,21 @@ fn open(disk: &SimDisk) -> Result<Backend, BackendError> {
     Backend::open(disk, Path::new(PATH), Options { cache_size_bytes: 1 << 20 })
 }
 
+/// How much was written to a file of a disk that records, at most, before it was synced.
+fn unsynced_bytes_max(disk: &SimDisk) -> usize {
+    let (mut unsynced, mut max) = (0, 0);
+    for operation in (0..disk.operation_count()).map(|operation| disk.describe(operation)) {
+        if operation.starts_with("Sync") {
+            unsynced = 0;
+        } else if let Some((before, _)) = operation.split_once(" bytes") {
+            let len = before.rsplit(' ').next().expect("a part is there");
+            unsynced += len.parse::<usize>().expect("a write tells its length");
+            max = max.max(unsynced);
+        }
+    }
+    max
+}
+
 fn row(main: i64) -> RowKey {
     RowKey { revision: Revision::first(main), tombstone: false }
 }

@@ -19,6 +19,23 @@ fn with_holes(disk: &SimDisk) -> (Backend, Contents) {
     (backend, contents)
 }
 
+/// Or whoever else syncs on that disk waits for megabytes. What is committed afterwards is synced once again.
+#[test]
+fn the_new_file_is_synced_in_small_pieces() {
+    let disk = SimDisk::new();
+    let backend = open(&disk).unwrap();
+    backend.stage(puts(1..3000, 300, 1));
+    backend.commit().unwrap();
+    disk.record();
+    backend.defragment().unwrap();
+    let max = unsynced_bytes_max(&disk);
+    assert!((200_000..320_000).contains(&max), "{max} of {}", disk.used_bytes());
+    disk.record();
+    backend.stage(puts(3000..6000, 300, 2));
+    backend.commit().unwrap();
+    assert!(unsynced_bytes_max(&disk) > 600_000, "{}", unsynced_bytes_max(&disk));
+}
+
 #[test]
 fn defragmentation_gives_space_back_and_changes_nothing_else() {
     let disk = SimDisk::new();

@@ -112,6 +112,16 @@ fn a_state_arrives_that_is_larger_than_a_transaction() {
     assert_eq!(receiver.size().in_use_bytes, sender.size().in_use_bytes);
 }
 
+/// Or whoever else syncs on that disk waits for megabytes.
+#[test]
+fn what_comes_in_is_synced_in_small_pieces() {
+    let stream = stream(&sender(30_000));
+    let disk = SimDisk::recording();
+    receive(&disk, &stream).unwrap();
+    let max = unsynced_bytes_max(&disk);
+    assert!((200_000..320_000).contains(&max), "{max} of {}", stream.len());
+}
+
 #[test]
 fn an_empty_state_arrives_too() {
     let disk = SimDisk::new();
