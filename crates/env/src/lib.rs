@@ -11,6 +11,7 @@ mod panics;
 mod priority;
 mod random;
 mod real_disk;
+mod reclaim;
 mod sim_disk;
 
 pub use clock::{Clock, Monotonic, SystemClock};

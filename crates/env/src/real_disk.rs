@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::direct::DirectFile;
 use crate::disk::{Disk, DiskFile, Entry, OpenMode, final_failure};
+use crate::reclaim::Handle;
 
 /// The machine's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +28,7 @@ impl Disk for RealDisk {
             .mode(0o600)
             .open(path)?;
         let direct = if mode == OpenMode::WriteDurably { DirectFile::open(path) } else { None };
-        Ok(Arc::new(RealFile { file, direct }))
+        Ok(Arc::new(RealFile::over(file, direct)))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -50,7 +51,11 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        // Held, so that its space is not freed at once: see `reclaim`.
+        let replaced = OpenOptions::new().write(true).open(to).map(|file| RealFile::over(file, None));
+        fs::rename(from, to)?;
+        drop(replaced);
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -65,6 +70,21 @@ impl Disk for RealDisk {
 struct RealFile {
     file: File,
     direct: Option<DirectFile>,
+    handle: Handle,
+}
+
+impl RealFile {
+    fn over(file: File, direct: Option<DirectFile>) -> RealFile {
+        let handle = Handle::of(&file);
+        RealFile { file, direct, handle }
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        self.direct = None;
+        self.handle.close(&self.file);
+    }
 }
 
 impl DiskFile for RealFile {
@@ -250,7 +270,7 @@ mod tests {
         let path = dir.path().join("file");
         let write_only = |path: &Path| File::options().write(true).open(path).expect("every system has this");
         let written_beside = |direct| {
-            let file = RealFile { file: File::create(&path).expect("it can be made"), direct: Some(direct) };
+            let file = RealFile::over(File::create(&path).expect("it can be made"), Some(direct));
             file.write_durably(&[7; 8192], 0).expect("there is room");
             fs::read(&path).expect("it is there")
         };
@@ -265,8 +285,52 @@ mod tests {
             "half is written elsewhere"
         );
 
-        let file = RealFile { file: write_only(Path::new("/dev/full")), direct: None };
+        let file = RealFile::over(write_only(Path::new("/dev/full")), None);
         assert_eq!(file.write_durably(&[1; 4096], 0).expect_err("no room").kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_large_file_that_was_replaced_goes_in_pieces_once_nobody_has_it_open() {
+        const LEN: u64 = 8 << 20;
+        for dir in directories() {
+            let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+            let open = |path, mode| RealDisk.open(path, mode).expect("it can be opened");
+            let replace = || {
+                open(&new, OpenMode::CreateNew).set_len(1).expect("there is room");
+                // Not one of this process' handles, as far as the disk knows.
+                let watched = File::open(&old).expect("it is there");
+                RealDisk.rename(&new, &old).expect("it can be renamed");
+                watched
+            };
+            let len_of = |file: &File| file.metadata().expect("it is open").len();
+            let wait_until_gone = |file: &File| {
+                while len_of(file) > 0 {
+                    std::thread::yield_now();
+                }
+            };
+            let (writer, reader) = (open(&old, OpenMode::CreateNew), open(&old, OpenMode::Read));
+            writer.set_len(LEN).expect("there is room");
+            let watched = replace();
+            drop(writer);
+            reader.read_at(&mut [0; 9], LEN - 9).expect("it is whole");
+            assert_eq!(len_of(&watched), LEN);
+            // It cannot cut it, and then all of it goes at once.
+            drop(reader);
+            assert_eq!(len_of(&watched), LEN);
+
+            let file = open(&old, OpenMode::Write);
+            file.set_len(LEN).expect("there is room");
+            let watched = replace();
+            let before = len_of(&watched);
+            drop(file);
+            wait_until_gone(&watched);
+            assert_eq!(before, LEN);
+
+            open(&old, OpenMode::Write).set_len(LEN).expect("there is room");
+            wait_until_gone(&replace());
+            open(&old, OpenMode::Write).set_len(LEN).expect("there is room");
+            assert_eq!(fs::metadata(&old).expect("it is there").len(), LEN, "what has its name stays");
+        }
     }
 
     #[test]
