@@ -165,8 +165,8 @@ impl Lessor {
     /// Notes how many seconds of a lease were left when its leader said so; 0 restores all of its time. Returns what
     /// to store, or `None` if there is no such lease.
     ///
-    /// This member's own deadline stays, but for one case: a leader before it renewed the lease, and the entry that says
-    /// so is applied only after the promotion. Then the deadline gets what the promotion did not know of.
+    /// This member's own deadline stays, but for one case: a leader before it renewed the lease, and its proposal that says
+    /// so came late, and is applied only after the promotion. Then the deadline gets what the promotion did not know of.
     pub fn checkpoint(&mut self, id: LeaseId, remaining_ttl: i64) -> Option<StoredLease> {
         let lease = self.leases.get_mut(&id)?;
         lease.remaining_ttl = remaining_ttl.clamp(0, lease.ttl);
@@ -237,7 +237,7 @@ impl Lessor {
 
     /// Makes this member's copy the one that keeps deadlines: every lease gets its full time, or what a checkpoint
     /// left of it, from `now`, and `extend` on top, for clients that could reach no leader meanwhile. Deadlines that
-    /// would fall on one another are spread.
+    /// would fall on one another are spread. To be called once all that earlier leaders acknowledged is applied.
     pub fn promote(&mut self, now: Monotonic, extend: Duration) {
         let mut primary = Primary::default();
         for (&id, lease) in &self.leases {

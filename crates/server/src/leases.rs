@@ -80,7 +80,7 @@ impl Handle {
                     Box::pin(self.clear_checkpoint(id)).await?;
                 }
                 self.confirm_leadership(term).await?;
-                // What an earlier leader put into the log may have been applied only since the renewal: a checkpoint, ...
+                // What an earlier leader proposed late may have been applied only since the renewal: a checkpoint, ...
                 let is_shortened = self.state().lessor().lock().is_shortened(id);
                 if is_shortened {
                     Box::pin(self.clear_checkpoint(id)).await?;

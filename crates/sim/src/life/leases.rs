@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// What an earlier term left is applied by now, and may have ended the lease or shortened it.
+    /// What an earlier leader proposed late is applied by now, and may have ended the lease or shortened it.
     fn confirm_renewal(&mut self, life: &mut Life, operation: usize, lease: LeaseId, (answer, term): (Answer, Term)) {
         if !life.driver.leads() || life.driver.term() != term {
             return self.tell(operation, Outcome::Failed);
